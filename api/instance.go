@@ -1,0 +1,151 @@
+package api
+
+import "time"
+
+// InstanceSpec is what a client asks for when it creates an instance. The
+// JSON names are those of POST /v1/instances; unknown ones are refused.
+type InstanceSpec struct {
+	// Handle is the instance's name: [a-zA-Z0-9][a-zA-Z0-9._-]*, at most 63
+	// characters, unique. Empty for an instance that only has its id.
+	Handle string `json:"handle,omitempty"`
+	// Command is the argv of the primary process; required.
+	Command []string `json:"command"`
+	// ImageRef names the image: empty for the base image, the path of an OCI
+	// layout (absolute, or oci:PATH[:TAG]), or the digest of a known image.
+	ImageRef string `json:"image_ref,omitempty"`
+	// Env is added to the image's environment and wins over it.
+	Env map[string]string `json:"env,omitempty"`
+	// Workdir and User of the primary process; empty means the image's.
+	Workdir string `json:"workdir,omitempty"`
+	User    string `json:"user,omitempty"`
+	// MemoryMB is the guest's memory in MiB, default 512, at least 128, at
+	// most what the host has. VCPUs defaults to 1, at most 8 and the host's.
+	MemoryMB int `json:"memory_mb,omitempty"`
+	VCPUs    int `json:"vcpus,omitempty"`
+	// TimeoutMS ends the primary process (SIGTERM, then the machine) after
+	// so many milliseconds of running; 0 means never.
+	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+	// Attach connects the primary process to streams that Attach hands out;
+	// its output waits for them. Without it, stdio is /dev/null.
+	Attach bool `json:"attach,omitempty"`
+	// Stdin gives an attached process an open stdin.
+	Stdin bool `json:"stdin,omitempty"`
+	// AutoRemove deletes the instance when its primary process has ended, or
+	// when the attached client goes.
+	AutoRemove bool `json:"auto_remove,omitempty"`
+}
+
+// State is one of the four words that old clients know.
+type State string
+
+// The states.
+const (
+	StateStopped  State = "stopped"
+	StateStarting State = "starting"
+	StateRunning  State = "running"
+	StatePaused   State = "paused"
+)
+
+// Phase is where an instance really is.
+type Phase string
+
+// The phases.
+const (
+	PhaseStopped    Phase = "stopped"
+	PhaseStarting   Phase = "starting"
+	PhaseRunning    Phase = "running"
+	PhasePaused     Phase = "paused"
+	PhaseHibernated Phase = "hibernated"
+	PhaseStopping   Phase = "stopping"
+	PhaseFailed     Phase = "failed"
+)
+
+// State maps a phase onto the old words: hibernated reads as paused, stopping
+// as running, failed as stopped.
+func (p Phase) State() State {
+	switch p {
+	case PhaseStarting:
+		return StateStarting
+	case PhaseRunning, PhaseStopping:
+		return StateRunning
+	case PhasePaused, PhaseHibernated:
+		return StatePaused
+	default:
+		return StateStopped
+	}
+}
+
+// Instance is what a client sees of an instance.
+type Instance struct {
+	ID       string            `json:"id"`
+	Handle   string            `json:"handle,omitempty"`
+	State    State             `json:"state"`
+	Phase    Phase             `json:"phase"`
+	Enabled  bool              `json:"enabled"`
+	Command  []string          `json:"command"`
+	ImageRef string            `json:"image_ref,omitempty"`
+	Digest   string            `json:"image_digest,omitempty"`
+	Env      map[string]string `json:"env,omitempty"`
+	Workdir  string            `json:"workdir,omitempty"`
+	User     string            `json:"user,omitempty"`
+	MemoryMB int               `json:"memory_mb"`
+	VCPUs    int               `json:"vcpus"`
+	// OwnerUID is the user that created the instance.
+	OwnerUID  uint32    `json:"owner_uid"`
+	CreatedAt time.Time `json:"created_at"`
+	// StartedAt is when the primary process started, StoppedAt when the
+	// instance last came to rest.
+	StartedAt *time.Time `json:"started_at,omitempty"`
+	StoppedAt *time.Time `json:"stopped_at,omitempty"`
+	// LastError is why the instance failed, in one line.
+	LastError string `json:"last_error,omitempty"`
+	// ExitCode and ExitSignal are how the primary process ended.
+	ExitCode   *int `json:"exit_code,omitempty"`
+	ExitSignal int  `json:"exit_signal,omitempty"`
+	// Machine is the machine that runs it, empty when at rest.
+	Machine string `json:"machine,omitempty"`
+}
+
+// Event is one change that a client may follow.
+type Event struct {
+	// Seq grows by one with each event and restarts with the daemon.
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"`
+	// Type is created, phase, progress, exited or deleted.
+	Type     string `json:"type"`
+	Instance string `json:"instance"`
+	Handle   string `json:"handle,omitempty"`
+	Phase    Phase  `json:"phase,omitempty"`
+	// Message is the reason of a failure, or what is being waited for.
+	Message string `json:"message,omitempty"`
+}
+
+// The event types.
+const (
+	EventCreated  = "created"
+	EventPhase    = "phase"
+	EventProgress = "progress"
+	EventExited   = "exited"
+	EventDeleted  = "deleted"
+)
+
+// Status describes the daemon.
+type Status struct {
+	Status  string `json:"status"` // "running"
+	Version string `json:"version"`
+	// Composition is "system" or "standalone".
+	Composition string `json:"composition"`
+	// Backend is the machine driver, Accel what it runs on.
+	Backend string `json:"backend"`
+	Accel   string `json:"accel"`
+	// Warnings are told to the user as they are, such as missing KVM.
+	Warnings []string `json:"warnings,omitempty"`
+	// Kernel is the guest kernel in use.
+	Kernel string `json:"kernel"`
+	// Instances counts instances by phase.
+	Instances    map[Phase]int `json:"instances"`
+	Capabilities struct {
+		PauseResume bool `json:"pause_resume"`
+		Snapshots   bool `json:"snapshots"`
+	} `json:"capabilities"`
+}

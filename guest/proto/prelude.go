@@ -1,0 +1,104 @@
+package proto
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Kind tells which byte stream of a process a connection is.
+type Kind byte
+
+// The streams of a process. The host writes Stdin and half-closes it; the
+// guest writes the others and closes them.
+const (
+	Stdin Kind = iota
+	Stdout
+	Stderr
+	// Status carries one JSON-encoded Status when the process has ended,
+	// however many descriptors its children still hold.
+	Status
+)
+
+// String names the stream.
+func (k Kind) String() string {
+	names := [...]string{"stdin", "stdout", "stderr", "status"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("stream %d", byte(k))
+}
+
+// MaxID is the longest process id in bytes.
+const MaxID = 64
+
+var preludeMagic = [4]byte{'A', 'G', 'S', '1'}
+
+// Prelude is the first thing on a PortStream connection.
+type Prelude struct {
+	Kind    Kind
+	Process string
+}
+
+// ErrPrelude is wrapped by every error about a malformed prelude.
+var ErrPrelude = errors.New("malformed stream prelude")
+
+// WritePrelude writes p in one call: magic, kind, length of the id, id.
+func WritePrelude(w io.Writer, p Prelude) error {
+	if p.Process == "" || len(p.Process) > MaxID {
+		return fmt.Errorf("%w: process id of %d bytes, 1 to %d expected", ErrPrelude, len(p.Process), MaxID)
+	}
+	b := append(preludeMagic[:len(preludeMagic):len(preludeMagic)], byte(p.Kind), byte(len(p.Process)))
+	_, err := w.Write(append(b, p.Process...))
+	return err
+}
+
+// ReadPrelude reads exactly one prelude and not a byte more.
+func ReadPrelude(r io.Reader) (Prelude, error) {
+	var head [6]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return Prelude{}, fmt.Errorf("reading stream prelude: %w", err)
+	}
+	switch {
+	case [4]byte(head[:4]) != preludeMagic:
+		return Prelude{}, fmt.Errorf("%w: wrong magic", ErrPrelude)
+	case Kind(head[4]) > Status:
+		return Prelude{}, fmt.Errorf("%w: unknown kind %d", ErrPrelude, head[4])
+	case head[5] == 0 || head[5] > MaxID:
+		return Prelude{}, fmt.Errorf("%w: process id of %d bytes", ErrPrelude, head[5])
+	}
+	id := make([]byte, head[5])
+	if _, err := io.ReadFull(r, id); err != nil {
+		return Prelude{}, fmt.Errorf("reading stream prelude: %w", err)
+	}
+	return Prelude{Kind: Kind(head[4]), Process: string(id)}, nil
+}
+
+// ProcessStatus is how a process ended, as the Status stream carries it.
+type ProcessStatus struct {
+	// Code is the exit code, or 128 + Signal.
+	Code int `json:"code"`
+	// Signal ended the process, 0 if none did.
+	Signal int `json:"signal,omitempty"`
+	// Message says why the program could not be started.
+	Message string `json:"message,omitempty"`
+}
+
+// WriteStatus writes s as one line.
+func WriteStatus(w io.Writer, s ProcessStatus) error {
+	return json.NewEncoder(w).Encode(s)
+}
+
+// maxStatus bounds what a guest can make the host read as a status.
+const maxStatus = 64 << 10
+
+// ReadStatus reads the status that ends a Status stream. io.EOF or
+// io.ErrUnexpectedEOF means that the machine went before the process ended.
+func ReadStatus(r io.Reader) (ProcessStatus, error) {
+	var s ProcessStatus
+	if err := json.NewDecoder(io.LimitReader(r, maxStatus)).Decode(&s); err != nil {
+		return ProcessStatus{}, fmt.Errorf("reading process status: %w", err)
+	}
+	return s, nil
+}
