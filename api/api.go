@@ -18,7 +18,10 @@ type Streams struct {
 	// one when the machine went first: then the instance says why.
 	Status *os.File
 	// Session stays open as long as the client wants the process; when the
-	// client closes it or dies, an AutoRemove instance is torn down.
+	// client closes it or dies, an AutoRemove instance is torn down and any
+	// other goes on without its streams. The client reads its end when the
+	// instance has come to rest, so that its record is final, or when aegisd
+	// has gone; the other streams outlive aegisd.
 	Session *os.File
 }
 
@@ -54,10 +57,13 @@ type Aegis interface {
 	// poweroff; the plug after a grace of 10 s) and returns when its machine
 	// is gone.
 	Stop(ctx context.Context, ref string) (Instance, error)
-	// Delete stops the instance at once and removes its record and disk.
+	// Delete stops the instance at once and removes its record and disk. It
+	// returns when nothing is left.
 	Delete(ctx context.Context, ref string) error
 	// Attach waits until the primary process of an instance made with Attach
-	// has started and hands out its streams; once only.
+	// has started and hands out its streams; once per start. The error of a
+	// start that failed is returned here. A caller that gives up waiting
+	// counts as gone.
 	Attach(ctx context.Context, ref string) (*Streams, error)
 	// Signal sends a signal to the primary process's group.
 	Signal(ctx context.Context, ref string, signal int) error

@@ -8,7 +8,8 @@ type InstanceSpec struct {
 	// Handle is the instance's name: [a-zA-Z0-9][a-zA-Z0-9._-]*, at most 63
 	// characters, unique. Empty for an instance that only has its id.
 	Handle string `json:"handle,omitempty"`
-	// Command is the argv of the primary process; required.
+	// Command is the argv of the primary process; required. It replaces the
+	// image's command and follows its entrypoint, if it has one.
 	Command []string `json:"command"`
 	// ImageRef names the image: empty for the base image, the path of an OCI
 	// layout (absolute, or oci:PATH[:TAG]), or the digest of a known image.
@@ -23,7 +24,8 @@ type InstanceSpec struct {
 	MemoryMB int `json:"memory_mb,omitempty"`
 	VCPUs    int `json:"vcpus,omitempty"`
 	// TimeoutMS ends the primary process (SIGTERM, then the machine) after
-	// so many milliseconds of running; 0 means never.
+	// so many milliseconds of running; 0 means never. The exit code is 124
+	// then, as timeout(1) has it, from the moment the time is up.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 	// Attach connects the primary process to streams that Attach hands out;
 	// its output waits for them. Without it, stdio is /dev/null.

@@ -1,0 +1,92 @@
+package restapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/xfeldman/aegisvm/api"
+)
+
+// Attach implements api.Aegis.
+func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, c.transport(ctx, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if err := upgrade(ctx, conn, ref); err != nil {
+		return nil, c.transport(ctx, err)
+	}
+	streams, err := receiveStreams(conn)
+	if err != nil {
+		return nil, c.transport(ctx, err)
+	}
+	return streams, nil
+}
+
+// upgrade asks for the streams and tells the daemon that nothing of them can
+// get lost in a buffer any more.
+func upgrade(ctx context.Context, conn net.Conn, ref string) error {
+	req, err := newRequest(ctx, http.MethodPost, instance(ref, "/attach"), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", Protocol)
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return readError(resp)
+	}
+	_, err = conn.Write([]byte{0})
+	return err
+}
+
+// Events implements api.Aegis.
+func (c *Client) Events(ctx context.Context) (<-chan api.Event, error) {
+	req, err := newRequest(ctx, http.MethodGet, "/v1/events", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.transport(ctx, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, readError(resp)
+	}
+	out := make(chan api.Event)
+	go follow(ctx, resp.Body, out)
+	return out, nil
+}
+
+// follow ends with the stream, with a line that is an error, or with ctx,
+// which closes body.
+func follow(ctx context.Context, body io.ReadCloser, out chan<- api.Event) {
+	defer close(out)
+	defer body.Close()
+	for d := json.NewDecoder(body); ; {
+		var l line
+		if d.Decode(&l) != nil || l.Error != "" {
+			return
+		}
+		select {
+		case out <- l.Event:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

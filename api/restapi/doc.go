@@ -1,0 +1,24 @@
+// Package restapi carries api.Aegis over HTTP on a unix socket: Handler is the
+// server's side, Client the other. It owns the paths, the JSON shapes and the
+// status codes, and nothing else; every decision is the implementation's.
+//
+//	POST   /v1/instances                create           201 instance
+//	GET    /v1/instances[?state=STATE]  list             200 [instance]
+//	GET    /v1/instances/{id}           get              200 instance
+//	DELETE /v1/instances/{id}           delete           200 {"status":"deleted"}
+//	POST   /v1/instances/{id}/start     start            200 instance + "status"
+//	POST   /v1/instances/{id}/stop      stop             200 instance + "status"
+//	POST   /v1/instances/{id}/signal    {"signal":15}    200 {"status":"ok"}
+//	POST   /v1/instances/{id}/attach    Upgrade          101, then descriptors
+//	GET    /v1/status                   status           200 status
+//	GET    /v1/events                   events           200 NDJSON
+//
+// openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
+//
+// Attach asks for "Upgrade: aegis-streams". After the 101 the client writes
+// one byte and the server answers with one message: a byte that tells which
+// streams there are (bit 0 stdin, 1 stdout, 2 stderr, 3 status, 4 session)
+// and the descriptors of those, in that order, as SCM_RIGHTS. The connection
+// is then closed. The client's byte keeps the message out of the buffer that
+// the 101 was read into, where descriptors would be lost.
+package restapi

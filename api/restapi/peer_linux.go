@@ -1,0 +1,30 @@
+package restapi
+
+import (
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfeldman/aegisvm/api"
+)
+
+// peer asks the kernel who connected.
+func peer(conn *net.UnixConn) (api.Caller, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nobody, fmt.Errorf("peer credentials: %w", err)
+	}
+	var cred *unix.Ucred
+	var sockErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, sockErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err == nil {
+		err = sockErr
+	}
+	if err != nil {
+		return nobody, fmt.Errorf("peer credentials: %w", err)
+	}
+	return api.Caller{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid}, nil
+}

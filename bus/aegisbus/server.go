@@ -1,0 +1,168 @@
+package aegisbus
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/bus"
+)
+
+// Server is an api.Aegis on the bus.
+type Server struct {
+	aegis   api.Aegis
+	conn    *bus.Conn
+	log     *slog.Logger
+	root    *bus.Exported
+	objects map[string]*bus.Exported // by instance; the follower's own
+}
+
+// Serve exports aegis with its instances on conn, claims the name
+// org.aegisvm.Aegis1 and keeps the objects up to date until ctx or the
+// connection ends. ready, if not nil, is called once the name is claimed.
+func Serve(ctx context.Context, conn *bus.Conn, aegis api.Aegis, version string, log *slog.Logger, ready func()) error {
+	s := &Server{aegis: aegis, conn: conn, log: log.With("component", "aegisbus"), objects: map[string]*bus.Exported{}}
+	conn.ManageObjects(bus.AegisPath)
+	root, err := conn.Export(bus.AegisPath, bus.Interface{
+		Name: bus.AegisManager, Methods: s.methods(), Properties: bus.Properties{"Version": version},
+	})
+	if err != nil {
+		return err
+	}
+	s.root = root
+	defer s.unexport()
+	events, err := s.resync(ctx)
+	if err != nil {
+		return err
+	}
+	if err := conn.Claim(ctx, bus.AegisName); err != nil {
+		return err
+	}
+	if ready != nil {
+		ready()
+	}
+	return s.follow(ctx, events)
+}
+
+func (s *Server) unexport() {
+	for _, o := range s.objects {
+		o.Unexport()
+	}
+	s.root.Unexport()
+}
+
+func (s *Server) methods() bus.Methods {
+	return bus.Methods{
+		"CreateInstance": s.create,
+		"GetInstance": func(ctx context.Context, _ *bus.Request, ref string) (dbus.ObjectPath, bus.Dict, error) {
+			in, err := s.aegis.Get(ctx, ref)
+			return described(in, err)
+		},
+		"ListInstances": s.list,
+		"StartInstance": func(ctx context.Context, _ *bus.Request, ref string) (bus.Dict, error) {
+			in, err := s.aegis.Start(ctx, ref)
+			return dict(in, err)
+		},
+		"StopInstance": func(ctx context.Context, _ *bus.Request, ref string) (bus.Dict, error) {
+			in, err := s.aegis.Stop(ctx, ref)
+			return dict(in, err)
+		},
+		"DeleteInstance": func(ctx context.Context, _ *bus.Request, ref string) error {
+			return s.aegis.Delete(ctx, ref)
+		},
+		"SignalInstance": func(ctx context.Context, _ *bus.Request, ref string, signal int32) error {
+			return s.aegis.Signal(ctx, ref, int(signal))
+		},
+		"AttachInstance": s.attach,
+		"GetStatus": func(ctx context.Context, _ *bus.Request) (bus.Dict, error) {
+			st, err := s.aegis.Status(ctx)
+			return dict(st, err)
+		},
+	}
+}
+
+func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.ObjectPath, bus.Dict, error) {
+	var spec api.InstanceSpec
+	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d.DisallowUnknownFields()
+	err := d.Decode(&spec)
+	if _, end := d.Token(); err == nil && end != io.EOF {
+		err = api.Errorf(api.InvalidArgument, "more than one JSON value")
+	}
+	if err != nil {
+		return "/", nil, api.Errorf(api.InvalidArgument, "spec: %w: expected one JSON object as POST /v1/instances takes it", err)
+	}
+	who, err := r.Caller(ctx)
+	if err != nil {
+		return "/", nil, err
+	}
+	in, err := s.aegis.Create(ctx, who, spec)
+	return described(in, err)
+}
+
+func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
+	all, err := s.aegis.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dicts := make([]bus.Dict, len(all))
+	for i, in := range all {
+		if dicts[i], err = bus.ToDict(in); err != nil {
+			return nil, err
+		}
+	}
+	return dicts, nil
+}
+
+// attach answers with the streams of an instance.
+func (s *Server) attach(ctx context.Context, r *bus.Request, ref string) (open bool, in, out, errs, status, session dbus.UnixFD, err error) {
+	streams, err := s.attachWhile(ctx, r, ref)
+	if err != nil {
+		return false, -1, -1, -1, -1, -1, err
+	}
+	open = streams.Stdin != nil
+	if !open {
+		if streams.Stdin, err = os.Open(os.DevNull); err != nil {
+			streams.Close()
+			return false, -1, -1, -1, -1, -1, err
+		}
+	}
+	return open, r.Send(streams.Stdin), r.Send(streams.Stdout), r.Send(streams.Stderr),
+		r.Send(streams.Status), r.Send(streams.Session), nil
+}
+
+// attachWhile waits for the streams as long as the caller is on the bus.
+func (s *Server) attachWhile(ctx context.Context, r *bus.Request, ref string) (*api.Streams, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
+	if err != nil {
+		return nil, err
+	}
+	go func() { // ends with ctx
+		if _, left := <-gone.C; left {
+			cancel()
+		}
+	}()
+	return s.aegis.Attach(ctx, ref)
+}
+
+func described(in api.Instance, err error) (dbus.ObjectPath, bus.Dict, error) {
+	d, err := dict(in, err)
+	return path(in.ID), d, err
+}
+
+func dict(v any, err error) (bus.Dict, error) {
+	if err != nil {
+		return nil, err
+	}
+	return bus.ToDict(v)
+}
+
+func path(id string) dbus.ObjectPath { return bus.Child(bus.AegisPath, "instance", id) }
