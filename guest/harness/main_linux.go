@@ -1,0 +1,124 @@
+// Command harness is PID 1 of every guest. It makes the root file system,
+// opens the channel to the host, rings the doorbell and then does what the
+// host asks for: it starts processes and carries their bytes. It decides
+// nothing by itself and must never end: what it cannot do ends the machine,
+// with one line on the console.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/guest/harness/boot"
+	"github.com/xfeldman/aegisvm/guest/harness/channel"
+	"github.com/xfeldman/aegisvm/guest/harness/machine"
+	"github.com/xfeldman/aegisvm/guest/harness/process"
+	"github.com/xfeldman/aegisvm/guest/harness/service"
+	"github.com/xfeldman/aegisvm/guest/harness/uevent"
+)
+
+// patience is how long devices may take to come.
+const patience = 30 * time.Second
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "harness: it is PID 1 of a guest and nothing else; start a machine with aegis run")
+		os.Exit(2)
+	}
+	root := &boot.Root{}
+	defer func() {
+		if r := recover(); r != nil {
+			say(fmt.Sprint("the harness panicked: ", r))
+		}
+		root.Leave()
+		machine.Leave()
+	}()
+	if err := run(root); err != nil {
+		say(err.Error())
+	}
+}
+
+// say prints one line on the console.
+func say(line string) { fmt.Fprintln(os.Stderr, "harness: "+line) }
+
+// run returns when the machine is to end.
+func run(root *boot.Root) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, fmt.Errorf("it did not come within %v", patience))
+	defer cancel()
+	outlive()
+	if err := boot.Early(); err != nil {
+		return err
+	}
+	events, err := uevent.Listen()
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	if err := boot.LoadModules(); err != nil {
+		return err
+	}
+	entered, err := boot.Enter(ctx, events)
+	if err != nil {
+		return err
+	}
+	*root = *entered
+	m, err := machine.New()
+	if err != nil {
+		return err
+	}
+	dial, err := channel.Open(ctx, events)
+	if err != nil {
+		return err
+	}
+	return serve(m, dial)
+}
+
+// outlive keeps signals that end other programs from ending this one. They
+// are caught rather than ignored, because programs inherit what is ignored.
+func outlive() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE,
+		unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
+	unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
+}
+
+// serve serves the host until it asks for the end of the machine.
+func serve(m *machine.Machine, dial channel.Channel) error {
+	id, err := machine.BootID()
+	if err != nil {
+		return err
+	}
+	reaper := process.NewReaper()
+	s, err := service.New(api.Version, id, m, process.NewTable(reaper), say)
+	if err != nil {
+		return err
+	}
+	if err := dial.Ring(); err != nil {
+		return err
+	}
+	lost := make(chan error, 1)
+	go func() { lost <- accept(dial, s) }() // ends with the channel
+	select {
+	case grace := <-m.Off():
+		machine.End(reaper, grace)
+		return nil
+	case err := <-lost:
+		machine.End(reaper, 0)
+		return err
+	}
+}
+
+func accept(dial channel.Channel, s *service.Service) error {
+	for {
+		c, port, err := dial.Accept()
+		if err != nil {
+			return fmt.Errorf("lost the host: %w", err)
+		}
+		s.Serve(c, port)
+	}
+}

@@ -1,0 +1,171 @@
+package process
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/xfeldman/aegisvm/guest/proto"
+)
+
+// Spec is what to start.
+type Spec struct {
+	ID        string
+	Argv, Env []string
+	// Cwd is the user's home directory if empty, User is root.
+	Cwd, User string
+	// Stdin, Stdout and Stderr tell what is a stream; the rest is /dev/null.
+	Stdin, Stdout, Stderr bool
+}
+
+// process is one program that runs or has run.
+type process struct {
+	id  string
+	pid int
+	// done is closed after status is set.
+	done    chan struct{}
+	status  proto.ProcessStatus
+	streams [proto.Status]*stream // nil where there is none
+
+	mu      sync.Mutex // guards the field below
+	fetched bool       // the host knows the status
+}
+
+// start starts the program. A program that cannot be run has ended at once;
+// an error is one of the guest itself.
+func start(r *Reaper, s Spec) (*process, error) {
+	p := &process{id: s.ID, done: make(chan struct{})}
+	path, attr, why := p.prepare(s)
+	if why != nil {
+		p.end(*why)
+		return p, nil
+	}
+	files, err := p.plumb(s)
+	defer closeAll(files)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	for _, f := range files {
+		attr.Files = append(attr.Files, f.Fd())
+	}
+	pid, err := r.Start(func() (int, error) { return syscall.ForkExec(path, s.Argv, attr) }, func(w syscall.WaitStatus) {
+		p.end(exitStatus(w))
+	})
+	if err != nil {
+		p.close()
+		p.streams = [proto.Status]*stream{}
+		p.end(*refused(s.Argv[0], err, "its interpreter is missing"))
+		return p, nil
+	}
+	p.pid = pid
+	return p, nil
+}
+
+// prepare finds the user, the directory and the program.
+func (p *process) prepare(s Spec) (string, *syscall.ProcAttr, *proto.ProcessStatus) {
+	who, err := lookup("/", s.User)
+	if err != nil {
+		return "", nil, &proto.ProcessStatus{Code: codeNotExecutable, Message: err.Error()}
+	}
+	attr := &syscall.ProcAttr{
+		Dir: s.Cwd, Env: environment(s.Env, who),
+		Sys: &syscall.SysProcAttr{Setsid: true},
+	}
+	if os.Getuid() == 0 {
+		attr.Sys.Credential = &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: who.groups}
+	}
+	if attr.Dir == "" {
+		attr.Dir = home(who)
+	} else if info, err := os.Stat(attr.Dir); err != nil || !info.IsDir() {
+		return "", nil, refusal(codeNotExecutable, s.Cwd, "no such working directory")
+	}
+	path, why := find(s.Argv[0], attr.Dir, s.Env)
+	return path, attr, why
+}
+
+// environment adds the HOME that every program may expect.
+func environment(env []string, who account) []string {
+	if slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		return env
+	}
+	return append(slices.Clip(env), "HOME="+who.home)
+}
+
+// home is the user's home directory if it is there.
+func home(who account) string {
+	if info, err := os.Stat(who.home); err == nil && info.IsDir() {
+		return who.home
+	}
+	return "/"
+}
+
+// plumb makes the pipes and returns the program's ends.
+func (p *process) plumb(s Spec) ([]*os.File, error) {
+	var files []*os.File
+	for k, isStream := range []bool{s.Stdin, s.Stdout, s.Stderr} {
+		var f *os.File
+		var err error
+		if isStream {
+			p.streams[k], f, err = newStream(p, proto.Kind(k))
+		} else {
+			f, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		}
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// end sets how the program ended.
+func (p *process) end(s proto.ProcessStatus) {
+	p.status = s
+	close(p.done)
+}
+
+// close closes our ends of the pipes.
+func (p *process) close() {
+	for _, s := range p.streams {
+		if s != nil {
+			s.discard()
+		}
+	}
+}
+
+// settled tells whether the host has got all there is of an ended process.
+func (p *process) settled() bool {
+	select {
+	case <-p.done:
+	default:
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.fetched {
+		return false
+	}
+	for _, s := range p.streams {
+		if s != nil && !s.finished() {
+			return false
+		}
+	}
+	return true
+}
+
+func exitStatus(w syscall.WaitStatus) proto.ProcessStatus {
+	if w.Signaled() {
+		n := int(w.Signal())
+		return proto.ProcessStatus{Code: 128 + n, Signal: n}
+	}
+	return proto.ProcessStatus{Code: w.ExitStatus()}
+}
