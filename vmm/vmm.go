@@ -84,6 +84,9 @@ type Driver interface {
 type Support struct {
 	// Driver and Version name the monitor; Accel is "kvm", "tcg" or "hvf".
 	Driver, Version, Accel string
+	// ClockKHz is the frequency of the host's time stamp counter where an
+	// emulated guest must be told it; else 0.
+	ClockKHz int
 	// Missing says what is missing and which package brings it; empty when
 	// the driver works.
 	Missing string

@@ -1,0 +1,176 @@
+package fake
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/fake/program"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// guest is what the harness is in a real machine.
+type guest struct {
+	machine  *Machine
+	programs map[string]program.Program
+	bootID   string
+	ctx      context.Context
+	cancel   context.CancelFunc
+	control  *ttrpc.Server
+	incoming listener
+
+	mu        sync.Mutex // guards the fields below
+	ended     bool
+	named     bool
+	identity  *proto.Identity
+	processes map[string]*process
+	conns     map[net.Conn]struct{}
+	lastPid   uint32
+}
+
+func newGuest(m *Machine, programs map[string]program.Program) *guest {
+	id := make([]byte, 16)
+	rand.Read(id)
+	g := &guest{
+		machine: m, programs: programs, bootID: hex.EncodeToString(id),
+		processes: map[string]*process{}, conns: map[net.Conn]struct{}{}, lastPid: 1,
+		incoming: listener{conns: make(chan net.Conn), done: make(chan struct{})},
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		panic(err) // without options it cannot fail
+	}
+	g.control = server
+	proto.RegisterGuestService(server, g)
+	go server.Serve(g.ctx, g.incoming) // ends with incoming
+	return g
+}
+
+// accept serves one connection; false when the guest has ended.
+func (g *guest) accept(port uint32, c net.Conn) bool {
+	g.mu.Lock()
+	ended := g.ended
+	if !ended {
+		g.conns[c] = struct{}{}
+	}
+	g.mu.Unlock()
+	switch {
+	case ended:
+		c.Close()
+		return false
+	case port == proto.PortStream:
+		go func() { // ends with the connection
+			g.stream(c)
+			g.forget(c)
+		}()
+		return true
+	}
+	select {
+	case g.incoming.conns <- c:
+		return true
+	case <-g.incoming.done:
+		return false
+	}
+}
+
+func (g *guest) forget(c net.Conn) {
+	c.Close()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.conns, c)
+}
+
+// close ends every process and connection.
+func (g *guest) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return
+	}
+	g.ended = true
+	g.cancel()
+	close(g.incoming.done)
+	for c := range g.conns {
+		c.Close()
+	}
+	for _, p := range g.processes {
+		p.unplug()
+	}
+	g.control.Close()
+}
+
+// Hello checks the caller's version.
+func (g *guest) Hello(_ context.Context, r *proto.HelloRequest) (*proto.HelloResponse, error) {
+	if proto.Major(r.GetVersion()) != proto.Major(proto.Version) {
+		return nil, status.Errorf(codes.FailedPrecondition,
+			"host speaks contract version %d, guest %d", r.GetVersion(), proto.Version)
+	}
+	return &proto.HelloResponse{Version: proto.Version, Harness: "fake", BootId: g.bootID}, nil
+}
+
+// SetIdentity remembers who the guest is.
+func (g *guest) SetIdentity(_ context.Context, r *proto.Identity) (*proto.Empty, error) {
+	if len(r.GetEntropy()) < 32 {
+		return nil, status.Errorf(codes.InvalidArgument, "%d bytes of entropy, at least 32 expected", len(r.GetEntropy()))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.identity, g.named = r, true
+	return &proto.Empty{}, nil
+}
+
+// Poweroff ends the processes, then the machine.
+func (g *guest) Poweroff(_ context.Context, r *proto.PoweroffRequest) (*proto.Empty, error) {
+	go func() { // ends within the grace
+		grace := time.NewTimer(time.Duration(r.GetGraceMs()) * time.Millisecond)
+		defer grace.Stop()
+		for _, p := range g.live() {
+			p.signal(15)
+		}
+		for _, p := range g.live() {
+			select {
+			case <-p.done:
+			case <-grace.C:
+				grace.Reset(0)
+				p.signal(9)
+			case <-g.ctx.Done():
+			}
+		}
+		g.machine.end(vmm.ReasonPoweroff, "")
+	}()
+	return &proto.Empty{}, nil
+}
+
+// Identity is what SetIdentity was called with last, nil before.
+func (m *Machine) Identity() *proto.Identity {
+	m.guest.mu.Lock()
+	defer m.guest.mu.Unlock()
+	return m.guest.identity
+}
+
+// listener hands connections to the ttrpc server.
+type listener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, errors.New("guest has ended")
+	}
+}
+
+func (l listener) Close() error   { return nil }
+func (l listener) Addr() net.Addr { return &net.UnixAddr{Name: "fake", Net: "unix"} }

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package manager
+
+import "os"
+
+// findProcess holds a process by its number and takes done, the end of its
+// connection, for its end.
+func findProcess(pid int, done <-chan struct{}) Process {
+	return answering{done: done, kill: func() error {
+		p, err := os.FindProcess(pid)
+		if err != nil {
+			return err
+		}
+		return p.Kill()
+	}}
+}

@@ -1,0 +1,107 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+type capability struct {
+	Capability string `json:"capability"`
+	State      bool   `json:"state"`
+}
+
+type object map[string]any
+
+// enable switches on what both directions of a migration need: the memory
+// stays in its file, and events instead of polling.
+func (m *machine) enable(ctx context.Context) error {
+	return m.qmp.call(ctx, "migrate-set-capabilities", object{"capabilities": []capability{
+		{"x-ignore-shared", true}, {"events", true},
+	}})
+}
+
+// Snapshot writes the paused machine's device state to s.State and its
+// memory to s.Memory. The memory of a clone of a template is part of the
+// state instead, and s.Memory is left empty.
+func (m *machine) Snapshot(ctx context.Context, s vmm.Snapshot) error {
+	err := m.act(ctx, func() error {
+		if !m.paused {
+			return errors.New("the machine runs: pause it first")
+		}
+		if err := m.save(ctx, s.State); err != nil {
+			return err
+		}
+		if m.memory == nil {
+			return s.Memory.Truncate(0)
+		}
+		return copySparse(s.Memory, m.memory)
+	})
+	if err != nil {
+		return fmt.Errorf("snapshotting: %w", err)
+	}
+	return nil
+}
+
+// save writes the device state to f.
+func (m *machine) save(ctx context.Context, f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	return m.migrate(ctx, f, "migrate")
+}
+
+// load reads the device state from f and lets the machine run.
+func (m *machine) load(ctx context.Context, f *os.File) error {
+	if err := m.migrate(ctx, f, "migrate-incoming"); err != nil {
+		return fmt.Errorf("loading the snapshot: %w", err)
+	}
+	return m.qmp.call(ctx, "cont", nil)
+}
+
+// migrate runs a migration to or from the start of a file.
+func (m *machine) migrate(ctx context.Context, f *os.File, command string) error {
+	if err := m.enable(ctx); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := m.qmp.call(ctx, "getfd", object{"fdname": "state"}, f); err != nil {
+		return err
+	}
+	for len(m.migration) > 0 {
+		<-m.migration // of one that was cancelled
+	}
+	if err := m.qmp.call(ctx, command, object{"uri": "fd:state"}); err != nil {
+		return err
+	}
+	err := m.migrated(ctx)
+	if ctx.Err() != nil && command == "migrate" {
+		return errors.Join(err, m.qmp.call(context.WithoutCancel(ctx), "migrate_cancel", nil))
+	}
+	return err
+}
+
+// migrated waits for the end of a migration.
+func (m *machine) migrated(ctx context.Context) error {
+	for {
+		select {
+		case status := <-m.migration:
+			switch status {
+			case "completed":
+				return nil
+			case "failed", "cancelled":
+				return fmt.Errorf("migration %s", status)
+			}
+		case <-m.qmp.gone:
+			return errMonitorGone
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package vmmtest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// quiet is how long a paused guest is given to answer wrongly.
+const quiet = 300 * time.Millisecond
+
+func (g *guest) pause() {
+	g.s.Helper()
+	if err := g.machine.Pause(g.s.ctx); err != nil {
+		if errors.Is(err, vmm.ErrUnsupported) {
+			g.s.Skipf("SKIPPED: driver %s cannot pause: %v", g.s.support.Driver, err)
+		}
+		g.s.Fatalf("pausing: %v", err)
+	}
+}
+
+func (g *guest) resume() {
+	g.s.Helper()
+	if err := g.machine.Resume(g.s.ctx); err != nil {
+		g.s.Fatalf("resuming: %v", err)
+	}
+}
+
+func testPause(s *suite) {
+	g := s.boot()
+	p := g.run("count")
+	if got := p.ask("n"); got != "1" {
+		s.Fatalf("first answer %q", got)
+	}
+	g.pause()
+	p.say("n")
+	p.stdout.SetReadDeadline(time.Now().Add(quiet))
+	if b, err := p.lines.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.Fatalf("a paused guest answered %q, %v", b, err)
+	}
+	g.resume()
+	if got := p.answer(); got != "2" {
+		s.Fatalf("answer after the resume: %q", got)
+	}
+	if got := p.ask("n"); got != "3" {
+		s.Fatalf("second answer after the resume: %q", got)
+	}
+}
+
+// testConnectPaused allows both that Connect waits and that what was dialled
+// does: no byte may come from a paused guest.
+func testConnectPaused(s *suite) {
+	g := s.boot()
+	p := g.run("count")
+	g.pause()
+	q := &process{g: g, id: p.id}
+	answered := make(chan error, 1)
+	go func() {
+		c, err := g.machine.Connect(s.ctx, proto.PortStream)
+		if err != nil {
+			answered <- err
+			return
+		}
+		q.status = c
+		if err := proto.WritePrelude(c, proto.Prelude{Kind: proto.Status, Process: p.id}); err != nil {
+			answered <- err
+			return
+		}
+		_, err = proto.ReadStatus(c)
+		answered <- err
+	}()
+	p.stdin.CloseWrite() // ends the program once the guest runs
+	select {
+	case err := <-answered:
+		s.Fatalf("a paused guest served a new connection: %v", err)
+	case <-time.After(quiet):
+	}
+	short, cancel := context.WithTimeout(s.ctx, quiet)
+	defer cancel()
+	if c, err := g.machine.Connect(short, proto.PortControl); err == nil {
+		defer c.Close()
+	} else if !errors.Is(err, context.DeadlineExceeded) {
+		s.Errorf("connect with a context that ends: %v", err)
+	}
+	g.resume()
+	select {
+	case err := <-answered:
+		if err != nil {
+			s.Errorf("connection made during the pause: %v", err)
+		}
+		q.status.Close()
+	case <-s.ctx.Done():
+		s.Fatal("connection made during the pause was not served after the resume")
+	}
+}
+
+func testPauseTwice(s *suite) {
+	g := s.boot()
+	p := g.run("count")
+	g.resume()
+	g.pause()
+	g.pause()
+	g.resume()
+	g.resume()
+	if got := p.ask("n"); got != "1" {
+		s.Fatalf("answer %q", got)
+	}
+}
+
+func testNoListener(s *suite) {
+	g := s.boot()
+	c, err := g.machine.Connect(s.ctx, 4000)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	if n, err := deadline(s, c).Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		s.Fatalf("a port where nobody listens gave %d bytes, %v", n, err)
+	}
+}

@@ -1,0 +1,170 @@
+package vmmtest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// files makes an empty snapshot.
+func (s *suite) files() vmm.Snapshot {
+	s.Helper()
+	dir := s.TempDir()
+	open := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.Cleanup(func() { f.Close() })
+		return f
+	}
+	return vmm.Snapshot{State: open("state"), Memory: open("memory")}
+}
+
+// counted boots a machine with a counter that has answered once and whose
+// memory holds As.
+func (s *suite) counted() (*guest, *process) {
+	s.Helper()
+	g := s.boot()
+	p := g.run("count", fmt.Sprint(16<<20))
+	if got := p.ask("fill A"); got != "filled A" {
+		s.Fatalf("counter said %q", got)
+	}
+	return g, p
+}
+
+// snapshot pauses a machine and snapshots it.
+func (g *guest) snapshot() vmm.Snapshot {
+	g.s.Helper()
+	g.pause()
+	f := g.s.files()
+	if err := g.machine.Snapshot(g.s.ctx, f); err != nil {
+		g.s.Fatalf("snapshotting: %v", err)
+	}
+	return f
+}
+
+func (g *guest) stop() {
+	g.s.Helper()
+	if err := g.machine.Stop(g.s.ctx); err != nil {
+		g.s.Fatalf("stopping: %v", err)
+	}
+}
+
+// restore starts another machine from a snapshot of g, with g's disks.
+func (g *guest) restore(f vmm.Snapshot) *guest {
+	g.s.Helper()
+	p := g.s.Plan(g.s.T)
+	p.Disks, p.Restore = g.plan.Disks, &f
+	return g.s.raw(p)
+}
+
+// again is process p in another machine: the host attaches anew.
+func (p *process) again(g *guest) *process {
+	q := &process{g: g, id: p.id}
+	q.open()
+	return q
+}
+
+// says compares what the counter answers.
+func (p *process) says(line, want string) {
+	p.g.s.Helper()
+	if got := p.ask(line); got != want {
+		p.g.s.Errorf("counter said %q to %q, want %q", got, line, want)
+	}
+}
+
+func testSnapshot(s *suite) {
+	g, p := s.counted()
+	f := g.snapshot()
+	g.stop()
+	r := g.restore(f)
+	q := p.again(r)
+	q.says("check", "1 kinds A")
+	q.says("n", "3")
+	r.identify()
+	if st := r.run("exit", "7").ended(); st.Code != 7 {
+		s.Errorf("a process in the restored guest ended with %+v", st)
+	}
+}
+
+func testRestoreTwice(s *suite) {
+	g, p := s.counted()
+	f := g.snapshot()
+	g.stop()
+	a, b := g.restore(f), g.restore(f)
+	pa, pb := p.again(a), p.again(b)
+	pa.says("fill X", "filled X")
+	pb.says("check", "1 kinds A")
+	pb.says("fill Y", "filled Y")
+	pa.says("check", "1 kinds X")
+	a.stop()
+	b.stop()
+	p.again(g.restore(f)).says("check", "1 kinds A")
+}
+
+func testRestoreDisks(s *suite) {
+	plan := s.Plan(s.T)
+	s.blank(&plan, vmm.RoleKit, "before", false)
+	g := s.raw(plan)
+	g.identify()
+	f := g.snapshot()
+	g.stop()
+	next := s.Plan(s.T)
+	next.Disks, next.Restore = plan.Disks[:len(plan.Disks)-1:len(plan.Disks)-1], &f
+	s.blank(&next, vmm.RoleKit, "after", false)
+	r := s.raw(next)
+	want := fmt.Sprint(1<<20, " ", label("after"))
+	if got := r.run("disk", "kit").answer(); got != want {
+		s.Errorf("kit disk of the restored machine reads %q, want %q", got, want)
+	}
+}
+
+func testSnapshotResume(s *suite) {
+	g, p := s.counted()
+	g.snapshot()
+	g.resume()
+	p.says("n", "2")
+	p.says("check", "1 kinds A")
+}
+
+func testSnapshotOfRestored(s *suite) {
+	g, p := s.counted()
+	first := g.snapshot()
+	g.stop()
+	r := g.restore(first)
+	q := p.again(r)
+	q.says("fill B", "filled B")
+	second := r.snapshot()
+	r.stop()
+	p.again(g.restore(second)).says("check", "1 kinds B")
+	p.again(g.restore(first)).says("check", "1 kinds A")
+}
+
+func testSnapshotRunning(s *suite) {
+	g := s.boot()
+	if err := g.machine.Snapshot(s.ctx, s.files()); err == nil {
+		s.Error("a running machine was snapshotted")
+	}
+	if st := g.run("true").ended(); st.Code != 0 {
+		s.Errorf("after the refusal a process ended with %+v", st)
+	}
+}
+
+func testBrokenSnapshot(s *suite) {
+	g, _ := s.counted()
+	f := g.snapshot()
+	g.stop()
+	if err := f.State.Truncate(100); err != nil {
+		s.Fatal(err)
+	}
+	p := s.Plan(s.T)
+	p.Disks, p.Restore = g.plan.Disks, &f
+	m, err := s.Driver.Start(s.ctx, p)
+	if err != nil {
+		return
+	}
+	s.ends(m, p, vmm.ReasonCrashed)
+}

@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// The monitor's limits beside its guest's memory.
+const (
+	// overheadMiB is for the monitor itself and, in software emulation, the
+	// translated code; an eighth of the guest's memory comes on top for page
+	// tables and device buffers.
+	overheadMiB = 320
+	maxTasks    = 512
+)
+
+// errNoScope says why there are no limits.
+var errNoScope = errors.New("this process is not in a delegated cgroup v2 scope of its own")
+
+// scopeDir is the directory of this process's own scope, if it has one.
+func scopeDir(id string) (string, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cgroupRoot, &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return "", errNoScope
+	}
+	raw, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("finding our cgroup: %w", err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if ok && filepath.Base(path) == "aegis-vm-"+id+".scope" {
+			return filepath.Join(cgroupRoot, path), nil
+		}
+	}
+	return "", errNoScope
+}
+
+// divideScope makes the two leaves of our scope, moves this process to the
+// one and sets the limits of the other. uid will start the monitor there, so
+// it gets the right to move processes, and only that.
+func divideScope(p Plan, uid, gid int) (*Cgroup, error) {
+	scope, err := scopeDir(p.ID)
+	if err != nil {
+		return nil, err
+	}
+	worker, vm := filepath.Join(scope, "worker"), filepath.Join(scope, "vm")
+	for _, dir := range []string{worker, vm} {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("making a leaf cgroup: %w", err)
+		}
+	}
+	limit := int64(p.MemoryMiB+p.MemoryMiB/8+overheadMiB) << 20
+	steps := []struct{ file, value string }{
+		{worker + "/cgroup.procs", strconv.Itoa(os.Getpid())},
+		{scope + "/cgroup.subtree_control", "+cpu +memory +pids"},
+		{vm + "/memory.max", strconv.FormatInt(limit, 10)},
+		{vm + "/memory.oom.group", "1"},
+		{vm + "/pids.max", strconv.Itoa(maxTasks)},
+		// One processor more than the guest has, for the monitor's own work.
+		{vm + "/cpu.max", fmt.Sprintf("%d 100000", (p.VCPUs+1)*100000)},
+	}
+	for _, s := range steps {
+		if err := os.WriteFile(s.file, []byte(s.value), 0); err != nil {
+			return nil, fmt.Errorf("limiting the machine: %w", err)
+		}
+	}
+	for _, dir := range []string{scope, worker, vm} {
+		if err := os.Chown(dir+"/cgroup.procs", uid, gid); err != nil {
+			return nil, fmt.Errorf("delegating the cgroup: %w", err)
+		}
+	}
+	return openLeaf(vm, limit)
+}
+
+// openLeaf opens what the second stage needs, which cannot see the cgroups;
+// the descriptors stay open over exec.
+func openLeaf(vm string, limit int64) (*Cgroup, error) {
+	leaf, err := unix.Open(vm, unix.O_DIRECTORY|unix.O_PATH, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", vm, err)
+	}
+	events, err := unix.Open(vm+"/memory.events", unix.O_RDONLY, 0)
+	if err != nil {
+		unix.Close(leaf)
+		return nil, fmt.Errorf("opening %s/memory.events: %w", vm, err)
+	}
+	return &Cgroup{Leaf: leaf, Events: events, Limit: limit}, nil
+}
+
+// Command is for a driver to call on the command of its monitor: it starts in
+// the vm leaf, where there is one.
+func (p Plan) Command() func(*exec.Cmd) {
+	if p.Cgroup == nil {
+		return nil
+	}
+	leaf := p.Cgroup.Leaf
+	return func(cmd *exec.Cmd) {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, leaf
+	}
+}
+
+// withOOM adds to the detail of a monitor's death that the kernel killed it
+// for its memory.
+func withOOM(c *Cgroup, e vmm.Exit) string {
+	if c == nil || e.Reason != vmm.ReasonCrashed {
+		return e.Detail
+	}
+	buf := make([]byte, 4096)
+	n, err := unix.Pread(c.Events, buf, 0)
+	if err != nil {
+		return e.Detail
+	}
+	if kills := oomKills(buf[:n]); kills > 0 {
+		return fmt.Sprintf("out of memory: the kernel killed the monitor at its limit of %d MiB (%s)", c.Limit>>20, e.Detail)
+	}
+	return e.Detail
+}
+
+// oomKills reads oom_kill from a memory.events file.
+func oomKills(events []byte) int {
+	for line := range bytes.Lines(events) {
+		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		if name == "oom_kill" {
+			n, _ := strconv.Atoi(value)
+			return n
+		}
+	}
+	return 0
+}
+
+// tryCgroup divides the scope where there is one and says so where not.
+func tryCgroup(p Plan, uid, gid int, log *slog.Logger) (*Cgroup, error) {
+	c, err := divideScope(p, uid, gid)
+	if errors.Is(err, errNoScope) {
+		log.Info("the machine runs without limits of its own", "reason", err)
+		return nil, nil
+	}
+	return c, err
+}

@@ -1,0 +1,211 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// Client speaks to the worker of the machine in a directory. Every call opens
+// its own connection.
+type Client struct {
+	// Dir is the machine's directory; its path may be of any length.
+	Dir string
+}
+
+// ErrGone is wrapped by calls to a worker that does not exist any more.
+var ErrGone = errors.New("the worker is gone")
+
+// Info asks for the state of the machine.
+func (c Client) Info(ctx context.Context) (Report, error) {
+	return c.call(ctx, request{Op: opInfo})
+}
+
+// Connect dials a port of the guest.
+func (c Client) Connect(ctx context.Context, port uint32) (*os.File, error) {
+	_, files, err := c.roundTrip(ctx, request{Op: opConnect, Port: port})
+	if err != nil {
+		return nil, err
+	}
+	if len(files) != 1 {
+		closeFiles(files)
+		return nil, api.Errorf(api.Internal, "the worker sent %d descriptors, one expected", len(files))
+	}
+	return files[0], nil
+}
+
+// Pause, Resume and Snapshot are those of the machine.
+func (c Client) Pause(ctx context.Context) error {
+	_, err := c.call(ctx, request{Op: opPause})
+	return err
+}
+
+// Resume lets the machine go on.
+func (c Client) Resume(ctx context.Context) error {
+	_, err := c.call(ctx, request{Op: opResume})
+	return err
+}
+
+// Snapshot writes the paused machine to s.
+func (c Client) Snapshot(ctx context.Context, s vmm.Snapshot) error {
+	_, err := c.call(ctx, request{Op: opSnapshot}, s.State, s.Memory)
+	return err
+}
+
+// Stop pulls the plug and returns when the monitor is gone; the worker may
+// live for a moment longer.
+func (c Client) Stop(ctx context.Context) error {
+	_, err := c.call(ctx, request{Op: opStop})
+	return err
+}
+
+// Shutdown asks the guest to leave in order and returns at once; its plug is
+// pulled when it does not.
+func (c Client) Shutdown(ctx context.Context) error {
+	_, err := c.call(ctx, request{Op: opShutdown})
+	return err
+}
+
+func (c Client) call(ctx context.Context, r request, files ...*os.File) (Report, error) {
+	report, out, err := c.roundTrip(ctx, r, files...)
+	closeFiles(out)
+	return report, err
+}
+
+func (c Client) roundTrip(ctx context.Context, r request, files ...*os.File) (Report, []*os.File, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return Report{}, nil, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if err := send(conn, r, files...); err != nil {
+		return Report{}, nil, gone(ctx, err)
+	}
+	var answer response
+	out, pid, err := receiveFrom(conn, &answer)
+	switch {
+	case err != nil:
+		return Report{}, nil, gone(ctx, err)
+	case answer.Error != nil:
+		closeFiles(out)
+		return Report{}, nil, answer.Error
+	case answer.Info == nil:
+		closeFiles(out)
+		return Report{}, nil, api.Errorf(api.Internal, "the worker answered nothing to %q", r.Op)
+	}
+	answer.Info.WorkerPid = pid
+	return *answer.Info, out, nil
+}
+
+// gone tells a context that ended from a worker that did.
+func gone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ErrGone, err)
+}
+
+// dial connects by way of a descriptor of the directory, because the path of
+// a socket may have 107 bytes only.
+func (w Client) dial(ctx context.Context) (*net.UnixConn, error) {
+	path, done, err := socketPath(w.Dir)
+	if err != nil {
+		return nil, gone(ctx, err)
+	}
+	defer done()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, gone(ctx, err)
+	}
+	conn := c.(*net.UnixConn)
+	if err := passCredentials(conn); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("asking the kernel who the worker is: %w", err)
+	}
+	return conn, nil
+}
+
+// Listen binds the socket of a worker in a machine's directory.
+func Listen(dir string) (*os.File, error) {
+	path, done, err := socketPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("binding %s in %s: %w", SocketName, dir, err)
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	return l.File()
+}
+
+// socketPath is a short path of the socket, good until done is called.
+func socketPath(dir string) (path string, done func(), err error) {
+	if path := filepath.Join(dir, SocketName); len(path) <= 100 {
+		return path, func() {}, nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) + "/" + SocketName, func() { f.Close() }, nil
+}
+
+// Watch follows the machine. The channel has the report of each change, the
+// current one first; it is closed when the worker is gone, whether or not it
+// could report the end, and when ctx ends.
+func (c Client) Watch(ctx context.Context) (<-chan Report, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := send(conn, request{Op: opWatch}); err != nil {
+		conn.Close()
+		return nil, gone(ctx, err)
+	}
+	out := make(chan Report)
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	go func() {
+		defer close(out)
+		defer conn.Close()
+		defer stop()
+		follow(ctx, conn, out)
+	}()
+	return out, nil
+}
+
+func follow(ctx context.Context, conn *net.UnixConn, out chan<- Report) {
+	for {
+		var r response
+		files, pid, err := receiveFrom(conn, &r)
+		closeFiles(files)
+		if err != nil || r.Info == nil {
+			return
+		}
+		r.Info.WorkerPid = pid
+		if r.Info.Exit != nil {
+			exit, err := cleanExit(*r.Info.Exit)
+			if err != nil {
+				return
+			}
+			r.Info.Exit = &exit
+		}
+		select {
+		case out <- *r.Info:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package worker
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+const credentialSpace = 0
+
+// passCredentials does nothing: there is no SO_PASSCRED here.
+func passCredentials(*net.UnixConn) error { return nil }
+
+func credentialPid(*unix.SocketControlMessage) int { return 0 }

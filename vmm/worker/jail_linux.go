@@ -1,0 +1,234 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+)
+
+// Imprison is the first stage of a worker that runs as root or as root of its
+// own user namespace: it divides the scope, builds the jail around this
+// process and starts the same program again inside it, with the same
+// descriptors. It returns only with an error.
+//
+// The jail: network, IPC, UTS and mount namespaces of its own, with a root
+// that holds system libraries read-only, the guest's kernel, the monitor, the
+// few devices it needs and the machine's run directory; no capability, not
+// even to regain; the machine's own user; no_new_privs; Landlock over all of
+// it; limits on core dumps, files and processes. The monitors bring their own
+// seccomp filters.
+func Imprison(p Plan, log *slog.Logger) error {
+	// Everything here is a property of the thread that calls exec.
+	runtime.LockOSThread()
+	j := &jailer{plan: p, strict: p.Jail.Strict, log: log}
+	uid, gid := int(p.Jail.UID), int(p.Jail.GID)
+	var err error
+	if j.plan.Cgroup, err = tryCgroup(p, uid, gid, log); err != nil {
+		if err := j.or(err); err != nil {
+			return err
+		}
+	}
+	j.plan.Jail = nil
+	groups := deviceGroups()
+	if err := beKilledFirst(); err != nil {
+		log.Warn("the machine has its manager's protection from the OOM killer", "err", err)
+	}
+	steps := []struct {
+		what string
+		do   func() error
+	}{
+		{"making namespaces", unshare},
+		{"building the jail's file system", j.root},
+		{"limiting resources", limits},
+		{"dropping capabilities", dropCapabilities},
+		{"becoming the machine's user", func() error { return become(uid, gid, groups) }},
+		{"giving up new privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
+		{"applying Landlock", func() error { return j.landlock() }},
+	}
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			if err := j.or(fmt.Errorf("%s: %w", s.what, err)); err != nil {
+				return err
+			}
+		}
+	}
+	return j.again()
+}
+
+type jailer struct {
+	plan   Plan
+	strict bool
+	inside bool // the root is ours
+	exe    string
+	log    *slog.Logger
+}
+
+// or is what becomes of a step's error: without root rights it is told and
+// the machine starts with less around it.
+func (j *jailer) or(err error) error {
+	if j.strict {
+		return fmt.Errorf("building the jail: %w", err)
+	}
+	j.log.Warn("the jail lacks a wall", "err", err)
+	return nil
+}
+
+func unshare() error {
+	return unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+}
+
+// Limits of the worker and its monitor. The monitor has a descriptor for each
+// disk and stream, a thread for each processor and disk request.
+const (
+	maxOpenFiles = 8192
+	maxProcesses = 1024
+)
+
+func limits() error {
+	for resource, limit := range map[int]uint64{
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpenFiles, unix.RLIMIT_NPROC: maxProcesses,
+	} {
+		var old unix.Rlimit
+		if err := unix.Getrlimit(resource, &old); err != nil {
+			return os.NewSyscallError("getrlimit", err)
+		}
+		limit = min(limit, old.Max)
+		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return os.NewSyscallError("setrlimit", err)
+		}
+	}
+	return nil
+}
+
+// beKilledFirst gives up the protection from the OOM killer that a manager may
+// have: a machine goes before a daemon. Raising the value needs no right.
+func beKilledFirst() error {
+	const file = "/proc/self/oom_score_adj"
+	raw, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(raw), "-") {
+		return err
+	}
+	return os.WriteFile(file, []byte("0"), 0)
+}
+
+// dropCapabilities empties the bounding and ambient sets, so that not even an
+// exec as root brings one back. Those in force go with the user, or with the
+// exec.
+func dropCapabilities() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		return os.NewSyscallError("clearing ambient capabilities", err)
+	}
+	for c := uintptr(0); ; c++ {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // behind the kernel's last one
+		}
+		if err != nil {
+			return os.NewSyscallError("dropping a capability", err)
+		}
+	}
+}
+
+// become changes the user of this thread; 0 keeps it.
+func become(uid, gid int, groups []int) error {
+	if uid == 0 {
+		return nil
+	}
+	raw := make([]uint32, len(groups), len(groups)+1)
+	for i, g := range groups {
+		raw[i] = uint32(g)
+	}
+	if err := setgroups(raw); err != nil {
+		return err
+	}
+	u, g := uintptr(uid), uintptr(gid)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, g, g, g); errno != 0 {
+		return os.NewSyscallError("setresgid", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, u, u, u); errno != 0 {
+		return os.NewSyscallError("setresuid", errno)
+	}
+	return nil
+}
+
+// deviceGroups are the groups that may use the devices of virtualisation.
+func deviceGroups() (groups []int) {
+	for _, path := range []string{"/dev/kvm", "/dev/vhost-vsock"} {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil && st.Gid != 0 && st.Mode&0o060 == 0o060 {
+			groups = append(groups, int(st.Gid))
+		}
+	}
+	return groups
+}
+
+// landlock allows what the jail's root has and nothing else. A kernel without
+// it (before 5.13, or built so) leaves the other walls.
+func (j *jailer) landlock() error {
+	if !j.inside {
+		return nil // the root is the host's: there is no list of what is needed
+	}
+	if v, err := llsys.LandlockGetABIVersion(); err != nil || v == 0 {
+		j.log.Info("the jail has no Landlock: this kernel has none")
+		return nil
+	}
+	return landlock.V5.BestEffort().RestrictPaths(
+		landlock.RODirs("/usr", "/bin", "/sbin", "/lib", "/lib64", "/nix", jailDir, "/proc").IgnoreIfMissing(),
+		landlock.ROFiles("/etc/ld.so.cache").IgnoreIfMissing(),
+		landlock.RWDirs(jailRun),
+		landlock.RWDirs("/dev").WithIoctlDev(),
+	)
+}
+
+// again starts this program inside the jail, with the plan in a file on the
+// descriptor where the pipe was.
+func (j *jailer) again() error {
+	raw, err := json.Marshal(j.plan)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("plan", 0)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	if _, err := unix.Pwrite(fd, raw, 0); err != nil {
+		return os.NewSyscallError("pwrite", err)
+	}
+	if fd != planFD { // dup3 refuses equal ones
+		if err := unix.Dup3(fd, planFD, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	for n := range len(j.plan.Disks) + 5 { // listener, run directory, console, snapshot
+		clearCloseOnExec(planFD + 1 + n)
+	}
+	exe := j.exe
+	if exe == "" {
+		exe = "/proc/self/exe"
+	}
+	err = unix.Exec(exe, os.Args, keepEnv(os.Environ()))
+	return fmt.Errorf("starting %s in the jail: %w", exe, err)
+}
+
+func clearCloseOnExec(fd int) {
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0) // a number without a file does no harm
+}
+
+// keepEnv keeps what Go and the worker read; the host's environment may hold
+// secrets.
+func keepEnv(env []string) (kept []string) {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "AEGIS_LOG=") || strings.HasPrefix(kv, "GO") {
+			kept = append(kept, kv)
+		}
+	}
+	return append(kept, "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+}

@@ -1,0 +1,258 @@
+// Package worker is the process that holds one machine: the parent of its
+// monitor. It owns the machine from its start to the record of its end, the
+// jail that both run in, and the socket through which the manager (or its
+// successor after a crash) reaches the machine. It knows nothing of other
+// machines, opens no path that it was not given, and parses nothing that a
+// guest sent but what the driver's transport needs.
+//
+// A worker is born with its descriptors (File numbers below) and reads its
+// Plan from the first, a pipe that the manager fills only when the worker is
+// registered with systemd: a manager that dies earlier leaves an empty pipe,
+// and the worker goes. It answers one request per connection on a
+// SOCK_SEQPACKET socket that the manager bound, and lives on when the manager
+// dies. How the machine ended is in exit.json before the process goes.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// Names in a machine's directory.
+const (
+	SocketName = "worker.sock" // in the machine's directory, made by the manager
+	ExitName   = "exit.json"   // in the run directory, made by the worker
+)
+
+// Plan is what a worker is told beside its descriptors. Paths are those of
+// the host; the jail gives them others.
+type Plan struct {
+	ID        string `json:"id"`
+	Driver    string `json:"driver"`
+	Binary    string `json:"binary,omitempty"` // of the monitor; empty for the driver's default
+	Accel     string `json:"accel,omitempty"`
+	ClockKHz  int    `json:"clock_khz,omitempty"`
+	Kernel    string `json:"kernel"`
+	Initramfs string `json:"initramfs"`
+	MemoryMiB int    `json:"memory_mib"`
+	VCPUs     int    `json:"vcpus"`
+	// Disks are in the order of their descriptors.
+	Disks []Disk `json:"disks"`
+	// Restore says that two more descriptors follow: state and memory.
+	Restore bool `json:"restore,omitempty"`
+	// ReadyTimeout is how long the guest may take to ring.
+	ReadyTimeout time.Duration `json:"ready_timeout"`
+	// RunDir is the directory for the driver's sockets and the exit record.
+	RunDir string `json:"run_dir"`
+	// Jail is nil where the caller is the jail: tests, in-process workers.
+	Jail *Jail `json:"jail,omitempty"`
+	// Cgroup has descriptor numbers that the first stage leaves to the
+	// second.
+	Cgroup *Cgroup `json:"cgroup,omitempty"`
+}
+
+// Disk is a vmm.Disk without its descriptor.
+type Disk struct {
+	Role     vmm.Role `json:"role"`
+	ReadOnly bool     `json:"read_only"`
+}
+
+// Jail is how a worker locks itself and its monitor in.
+type Jail struct {
+	// UID and GID to become; 0 keeps the caller's.
+	UID uint32 `json:"uid,omitempty"`
+	GID uint32 `json:"gid,omitempty"`
+	// Strict makes every step that fails an error. Without it a step that
+	// the rights do not allow is left out and logged.
+	Strict bool `json:"strict,omitempty"`
+}
+
+// Cgroup is the vm leaf of a delegated scope.
+type Cgroup struct {
+	// Leaf is a descriptor of the directory, Events one of its
+	// memory.events; Limit is its memory.max in bytes.
+	Leaf   int   `json:"leaf"`
+	Events int   `json:"events"`
+	Limit  int64 `json:"limit"`
+}
+
+// Files are the descriptors of a worker.
+type Files struct {
+	Listener *os.File // a bound and listening SOCK_SEQPACKET socket
+	RunDir   *os.File
+	Console  *os.File // read and append
+	Disks    []*os.File
+	State    *os.File // with Plan.Restore
+	Memory   *os.File
+}
+
+// Close closes all of them.
+func (f Files) Close() {
+	for _, x := range f.inOrder() {
+		x.Close()
+	}
+}
+
+// inOrder is the order in which a worker inherits them, from descriptor 4 on.
+func (f Files) inOrder() []*os.File {
+	all := append([]*os.File{f.Listener, f.RunDir, f.Console}, f.Disks...)
+	if f.State != nil {
+		all = append(all, f.State, f.Memory)
+	}
+	return all
+}
+
+// Inherit lists the descriptors for exec.Cmd.ExtraFiles: the pipe that the
+// plan will come through, then the others.
+func (f Files) Inherit(plan *os.File) []*os.File {
+	return append([]*os.File{plan}, f.inOrder()...)
+}
+
+// Config is one worker.
+type Config struct {
+	Plan  Plan
+	Files Files
+	// Driver starts the machine.
+	Driver vmm.Driver
+	// Shutdown asks a guest that runs to leave in order; nil if nobody can.
+	// It returns when the guest has agreed.
+	Shutdown func(ctx context.Context, m vmm.Machine) error
+	// Grace is how long the guest then may take; 0 means 15 s.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+const defaultGrace = 15 * time.Second
+
+// Run starts the machine, serves its socket and returns when the machine has
+// ended and its end is on disk. When ctx ends, the machine is shut down in
+// order if it can be, else its plug is pulled. Run closes the files.
+func Run(ctx context.Context, c Config) error {
+	defer c.Files.Close()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	s, err := newServer(c, leave)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	exit := s.live(ctx)
+	if exit.Detail == "" && exit.Reason == vmm.ReasonCrashed {
+		exit.Detail = "the monitor died without a word"
+	}
+	exit.Detail = withOOM(c.Plan.Cgroup, exit)
+	if err := writeExit(c.Files.RunDir, exit); err != nil {
+		// The watchers are told all the same.
+		c.Log.Error("recording how the machine ended", "err", err)
+	}
+	s.ended(exit)
+	c.Log.Info("machine ended", "reason", exit.Reason, "detail", exit.Detail)
+	return nil
+}
+
+// live holds the machine from start to end.
+func (s *server) live(ctx context.Context) vmm.Exit {
+	m, err := s.start(ctx)
+	if err != nil {
+		return vmm.Exit{Reason: vmm.ReasonCrashed, Detail: "not started: " + err.Error(), Time: time.Now()}
+	}
+	s.started(m)
+	timer := time.NewTimer(s.plan.ReadyTimeout)
+	defer timer.Stop()
+	select {
+	case <-m.Ready():
+		s.ready()
+	case <-m.Done():
+		return m.Exit()
+	case <-timer.C:
+		return s.neverReady(m)
+	case <-ctx.Done():
+		return s.pullPlug(m)
+	}
+	select {
+	case <-m.Done():
+		return m.Exit()
+	case <-ctx.Done():
+		return s.shutDown(m)
+	}
+}
+
+func (s *server) start(ctx context.Context) (vmm.Machine, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.plan.ReadyTimeout)
+	defer cancel()
+	p := vmm.Plan{
+		ID: s.plan.ID, Kernel: s.plan.Kernel, Initramfs: s.plan.Initramfs,
+		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir,
+	}
+	for i, d := range s.plan.Disks {
+		p.Disks = append(p.Disks, vmm.Disk{Role: d.Role, ReadOnly: d.ReadOnly, File: s.files.Disks[i]})
+	}
+	if s.plan.Restore {
+		p.Restore = &vmm.Snapshot{State: s.files.State, Memory: s.files.Memory}
+	}
+	return s.config.Driver.Start(ctx, p)
+}
+
+func (s *server) neverReady(m vmm.Machine) vmm.Exit {
+	exit := s.pullPlug(m)
+	if exit.Reason != vmm.ReasonStopped {
+		return exit // it ended by itself in this very moment
+	}
+	exit.Reason = vmm.ReasonNeverReady
+	exit.Detail = fmt.Sprintf("the guest was not ready within %s", s.plan.ReadyTimeout)
+	if words := consoleTail(s.files.Console); words != "" {
+		exit.Detail += "; its console ends with: " + words
+	}
+	return exit
+}
+
+// pullPlug stops the machine and waits until it is gone: a monitor that got
+// SIGKILL cannot refuse.
+func (s *server) pullPlug(m vmm.Machine) vmm.Exit {
+	if err := m.Stop(context.Background()); err != nil && !errors.Is(err, vmm.ErrEnded) {
+		s.config.Log.Error("stopping the machine", "err", err)
+	}
+	<-m.Done()
+	return m.Exit()
+}
+
+// shutDown lets the guest leave in order, but not for ever.
+func (s *server) shutDown(m vmm.Machine) vmm.Exit {
+	grace := s.config.Grace
+	if grace == 0 {
+		grace = defaultGrace
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if s.config.Shutdown == nil || m.Resume(ctx) != nil {
+		return s.pullPlug(m)
+	}
+	if err := s.config.Shutdown(ctx, m); err != nil {
+		s.config.Log.Warn("asking the guest to leave", "err", err)
+		return s.pullPlug(m)
+	}
+	select {
+	case <-m.Done():
+		return m.Exit()
+	case <-ctx.Done():
+		s.config.Log.Warn("the guest did not leave in time", "grace", grace)
+		return s.pullPlug(m)
+	}
+}
+
+// Fail records that the machine was never started, for a worker that cannot
+// even Run.
+func Fail(p Plan, f Files, why error) error {
+	defer f.Close()
+	e := vmm.Exit{Reason: vmm.ReasonCrashed, Detail: printable("not started: "+why.Error(), maxDetail), Time: time.Now()}
+	if err := writeExit(f.RunDir, e); err != nil {
+		return fmt.Errorf("machine %s: %w", p.ID, err)
+	}
+	return nil
+}
