@@ -1,0 +1,203 @@
+package image_test
+
+import (
+	"archive/tar"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/image/imagetest"
+)
+
+// refuse prepares a layout that must be refused, and checks that nothing is
+// left of it and nothing beside the store was touched.
+func refuse(t *testing.T, layout string, limits image.Limits, code api.Code, message string) {
+	t.Helper()
+	parent := t.TempDir()
+	canary := filepath.Join(parent, "canary")
+	if err := os.WriteFile(canary, []byte("alive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := filepath.Join(parent, "store")
+	s := open(t, store, image.Options{Limits: limits})
+	_, err := s.Prepare(t.Context(), layout, nil)
+	if api.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err), message) {
+		t.Errorf("got %q: %v\nexpected %q with %q", api.CodeOf(err), err, code, message)
+	}
+	if err != nil && strings.ContainsAny(err.Error(), "\n\r\x00\x1b") {
+		t.Errorf("the message is not one clean line: %q", err)
+	}
+	if b, err := os.ReadFile(canary); err != nil || string(b) != "alive" {
+		t.Errorf("canary: %q, %v", b, err)
+	}
+	beside, err := os.ReadDir(parent)
+	if err != nil || len(beside) != 2 {
+		t.Errorf("beside the store: %v, %v", beside, err)
+	}
+	nothingLeft(t, store)
+}
+
+// nothingLeft fails if the store holds more than locks.
+func nothingLeft(t *testing.T, store string) {
+	t.Helper()
+	left, err := os.ReadDir(filepath.Join(store, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range left {
+		if !strings.HasPrefix(l.Name(), ".lock-") {
+			t.Errorf("left behind: %s", l.Name())
+		}
+	}
+}
+
+func TestHostileLayersAreRefused(t *testing.T) {
+	chain := entries{}
+	for i := range 60 {
+		chain = append(chain, symlink(fmt.Sprintf("l%d", i), fmt.Sprintf("l%d", i+1)))
+	}
+	for name, test := range map[string]struct {
+		layer   entries
+		limits  image.Limits
+		code    api.Code
+		message string
+	}{
+		"a name that climbs out":         {entries{file("../../canary", "dead")}, image.Limits{}, api.InvalidArgument, `holds ".."`},
+		"a name that climbs within":      {entries{file("a/../canary", "dead")}, image.Limits{}, api.InvalidArgument, `holds ".."`},
+		"a hard link that climbs out":    {entries{link("a", "../../canary")}, image.Limits{}, api.InvalidArgument, `holds ".."`},
+		"a hard link to a host path":     {entries{link("a", "/etc/hostname")}, image.Limits{}, api.InvalidArgument, "no file of the image"},
+		"a hard link to a directory":     {entries{dir("d"), link("a", "d")}, image.Limits{}, api.InvalidArgument, "no file of the image"},
+		"a hard link to the root":        {entries{link("a", "/")}, image.Limits{}, api.InvalidArgument, "root"},
+		"a hard link through a loop":     {entries{symlink("l", "l"), link("a", "l/x")}, image.Limits{}, api.LimitExceeded, "symbolic links"},
+		"a file below a file":            {entries{file("a", "1"), file("a/b", "2")}, image.Limits{}, api.InvalidArgument, "no directory"},
+		"a file below a device":          {entries{{Header: tar.Header{Typeflag: tar.TypeChar, Name: "n"}}, file("n/b", "2")}, image.Limits{}, api.InvalidArgument, "no directory"},
+		"links in a loop":                {entries{symlink("a", "b"), symlink("b", "a"), file("a/x", "1")}, image.Limits{}, api.LimitExceeded, "symbolic links"},
+		"links in a long chain":          {append(chain, file("l0/x", "1")), image.Limits{}, api.LimitExceeded, "symbolic links"},
+		"a link to nothing":              {entries{symlink("a", "")}, image.Limits{}, api.InvalidArgument, "symbolic link"},
+		"a whiteout of the parent":       {entries{dir("d"), file("d/.wh...", "")}, image.Limits{}, api.InvalidArgument, "whiteout of nothing"},
+		"a whiteout of nothing":          {entries{file(".wh.", "")}, image.Limits{}, api.InvalidArgument, "whiteout of nothing"},
+		"a root that is a file":          {entries{symlink("./", "x")}, image.Limits{}, api.InvalidArgument, "root"},
+		"a name that is too long":        {entries{file(strings.Repeat("n", 256), "")}, image.Limits{}, api.LimitExceeded, "256 bytes"},
+		"a path that is too deep":        {entries{file(strings.Repeat("d/", 300)+"f", "")}, image.Limits{}, api.LimitExceeded, "directories deep"},
+		"a path that is too long":        {entries{file(strings.Repeat(strings.Repeat("d", 200)+"/", 30)+"f", "")}, image.Limits{}, api.LimitExceeded, "directories deep"},
+		"a device that cannot be":        {entries{{Header: tar.Header{Typeflag: tar.TypeChar, Name: "n", Devmajor: 5000, Format: tar.FormatGNU}}}, image.Limits{}, api.InvalidArgument, "device 5000:0"},
+		"an owner that cannot be":        {entries{file("a", "").With(func(h *tar.Header) { h.Uid = 1 << 33 })}, image.Limits{}, api.InvalidArgument, "owner"},
+		"a negative owner":               {entries{file("a", "").With(func(h *tar.Header) { h.Gid, h.Format = -1, tar.FormatGNU })}, image.Limits{}, api.InvalidArgument, "owner"},
+		"too many attributes":            {entries{file("a", "").Xattr("user.a", strings.Repeat("x", 50<<10)).Xattr("user.b", strings.Repeat("x", 50<<10))}, image.Limits{}, api.LimitExceeded, "extended attributes"},
+		"an unknown type":                {entries{{Header: tar.Header{Typeflag: 'Z', Name: "z"}}}, image.Limits{}, api.InvalidArgument, "type 'Z'"},
+		"more files than allowed":        {entries{file("a", ""), file("b", ""), file("c", "")}, image.Limits{Files: 2}, api.LimitExceeded, "more than 2 files"},
+		"more implied files than wanted": {entries{file("a/b/c", "")}, image.Limits{Files: 2}, api.LimitExceeded, "more than 2 files"},
+		"more content than allowed":      {entries{file("a", "12345")}, image.Limits{Bytes: 4}, api.LimitExceeded, "more than 4 bytes"},
+		"more names than allowed":        {entries{file("abcdefgh", "")}, image.Limits{Metadata: 4}, api.LimitExceeded, "more than 4 bytes of names"},
+		"a control character in a name":  {entries{file("\x1b[31m\n/..", "")}, image.Limits{}, api.InvalidArgument, `\x1b`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refuse(t, imagetest.Layout(t, imagetest.Of(entries{file("ok", "ok")}, test.layer)), test.limits, test.code, test.message)
+		})
+	}
+}
+
+func TestBombsAreRefused(t *testing.T) {
+	zeros := make([]byte, 70<<20)
+	for name, test := range map[string]struct {
+		layer   imagetest.Layer
+		message string
+	}{
+		"a file of zeros in gzip": {imagetest.Layer{Compression: "gzip", Entries: entries{file("zeros", string(zeros))}}, "too many times"},
+		"a file of zeros in zstd": {imagetest.Layer{Compression: "zstd", Entries: entries{file("zeros", string(zeros))}}, "too many times"},
+		"padding after the end":   {imagetest.Layer{Compression: "zstd", Stream: append(imagetest.Tar(t, file("a", "")), zeros...)}, "too many times"},
+		"a sparse file":           {imagetest.Layer{Stream: sparse(t, 1<<40)}, "more than"},
+		"a smaller sparse file":   {imagetest.Layer{Stream: sparse(t, 8<<30)}, "too many times"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refuse(t, imagetest.Layout(t, imagetest.Image{Layers: []imagetest.Layer{test.layer}}), image.Limits{}, api.LimitExceeded, test.message)
+		})
+	}
+}
+
+// sparse is a layer with one GNU sparse file that is all hole. The header is
+// made by hand because the tar writer makes none.
+func sparse(t *testing.T, size int64) []byte {
+	t.Helper()
+	stream := imagetest.Tar(t, file("hole", "").With(func(h *tar.Header) { h.Format = tar.FormatGNU }))
+	h := stream[:512]
+	number := func(at int, n int64) { // in base 256, in 12 bytes
+		h[at] = 0x80
+		binary.BigEndian.PutUint64(h[at+4:], uint64(n))
+	}
+	h[156] = tar.TypeGNUSparse
+	number(386, size) // the only piece lies at the end
+	number(398, 0)    // and is empty
+	number(483, size)
+	copy(h[148:], "        ")
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return stream
+}
+
+func TestOtherImagesAreRefused(t *testing.T) {
+	ok := imagetest.Of(entries{file("a", "")})
+	other := ok
+	other.Arch = "s390x"
+	env := ok
+	env.Config.Env = []string{"PATH"}
+	many := imagetest.Of(make([]entries, 200)...)
+	two, three := ok, imagetest.Of(entries{file("b", "")})
+	two.Tag, three.Tag = "two", "three"
+	for name, test := range map[string]struct {
+		images  []imagetest.Image
+		code    api.Code
+		message string
+	}{
+		"for another architecture":            {[]imagetest.Image{other}, api.InvalidArgument, "holds no image for linux/"},
+		"with a bad environment":              {[]imagetest.Image{env}, api.InvalidArgument, "expected KEY=VALUE"},
+		"with too many layers":                {[]imagetest.Image{many}, api.LimitExceeded, "has 200 layers"},
+		"where several are and none is named": {[]imagetest.Image{two, three}, api.InvalidArgument, `TAG of "two", "three"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refuse(t, imagetest.Layout(t, test.images...), image.Limits{}, test.code, test.message)
+		})
+	}
+}
+
+func TestATagChoosesAndIndexesAreFollowed(t *testing.T) {
+	t.Parallel()
+	one, two, foreign := imagetest.Of(entries{file("one", "")}), imagetest.Of(entries{file("two", "")}), imagetest.Of(entries{file("x", "")})
+	one.Tag, foreign.Arch = "one", "s390x"
+	dir := t.TempDir()
+	inner := imagetest.PutJSON(t, dir, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: []ocispec.Descriptor{
+		imagetest.Put(t, dir, foreign), imagetest.Put(t, dir, two),
+		{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("attestation"), Size: 1, Platform: &ocispec.Platform{OS: "unknown", Architecture: "unknown"}},
+	}})
+	inner.Annotations = map[string]string{ocispec.AnnotationRefName: "two"}
+	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{imagetest.Put(t, dir, one), inner}})
+	s := open(t, t.TempDir(), image.Options{})
+	for _, tag := range []string{"one", "two"} {
+		img, err := s.Prepare(t.Context(), "oci:"+dir+":"+tag, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.Open(t.Context(), img.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := list(t, f); len(got) != 2 || !strings.HasPrefix(got[1], tag+" ") {
+			t.Errorf("%s: %q", tag, got)
+		}
+		f.Close()
+	}
+}
