@@ -1,0 +1,280 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/api/restapi"
+)
+
+// fakeAegis answers what status, down and run ask first.
+type fakeAegis struct {
+	api.Aegis
+	instances []api.Instance
+
+	mu      sync.Mutex // guards the fields below
+	spec    *api.InstanceSpec
+	stopped []string
+}
+
+func (f *fakeAegis) Status(context.Context) (api.Status, error) {
+	return api.Status{
+		Status: "running", Version: "1.2.3", Composition: "standalone", Backend: "qemu", Accel: "tcg", Kernel: "lean",
+		Warnings: []string{"software emulation"}, Instances: map[api.Phase]int{api.PhaseRunning: 2, api.PhaseFailed: 1},
+	}, nil
+}
+
+func (f *fakeAegis) List(context.Context) ([]api.Instance, error) { return f.instances, nil }
+
+func (f *fakeAegis) Create(_ context.Context, _ api.Caller, spec api.InstanceSpec) (api.Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spec = &spec
+	return api.Instance{}, api.Errorf(api.InvalidArgument, "refused for the test")
+}
+
+func (f *fakeAegis) Stop(_ context.Context, ref string) (api.Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = append(f.stopped, ref)
+	return api.Instance{}, api.Errorf(api.Internal, "does not want to")
+}
+
+// home gives the test an AEGIS_HOME of its own, with a path that is short
+// enough for a socket.
+func home(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "aegis-command-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv("AEGIS_HOME", dir)
+	t.Setenv("AEGIS_ADDRESS", "")
+	return dir
+}
+
+// serve answers at the socket of a home.
+func serve(t *testing.T, f *fakeAegis) {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(home(t), "aegisd.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- restapi.NewServer(f, slog.New(slog.DiscardHandler)).Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// aegis runs the CLI and returns what it printed.
+func aegis(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	files := make([]*os.File, 3)
+	for i := range files {
+		f, err := os.CreateTemp(t.TempDir(), "stdio")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	code = Main(args, files[0], files[1], files[2])
+	text := func(f *os.File) string {
+		b, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return code, text(files[1]), text(files[2])
+}
+
+func TestBadCommandLinesAreNamed(t *testing.T) {
+	home(t)
+	for _, c := range []struct {
+		args   []string
+		code   int
+		stderr string // its first line
+	}{
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, run, status, up, version`},
+		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
+		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
+		{[]string{"run", "-t", "true"}, 2, "unknown shorthand flag: 't' in -t"},
+		{[]string{"run"}, 2, "no command: expected a program and its arguments, such as: aegis run -- echo hello"},
+		{[]string{"run", "--memory", "lots", "true"}, 2, `invalid argument "lots" for "--memory" flag: expected MiB as a number, or a size such as 512M or 1G`},
+		{[]string{"run", "--env", "A", "true"}, 2, `invalid argument "A" for "--env" flag: expected NAME=VALUE; write NAME= for an empty value`},
+		{[]string{"run", "--memory", "0", "true"}, 125, "memory of 0 MiB: a guest needs at least 128"},
+		{[]string{"run", "--memory", "-1G", "true"}, 125, "memory of -1024 MiB: a guest needs at least 128"},
+		{[]string{"run", "--cpus", "0", "true"}, 125, "0 cpus: a guest needs at least 1"},
+		{[]string{"run", "--timeout", "0", "true"}, 125, "timeout of 0s: expected a millisecond or more, or no --timeout for none"},
+		{[]string{"run", "--timeout", "-2s", "true"}, 125, "timeout of -2s: expected a millisecond or more, or no --timeout for none"},
+		{[]string{"status", "-o", "yaml"}, 2, `invalid argument "yaml" for "-o, --output" flag: expected text or json`},
+		{[]string{"status", "web"}, 2, `unexpected argument "web": aegis status takes none`},
+		{[]string{"up", "now"}, 2, `unexpected argument "now": aegis up takes none`},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			code, stdout, stderr := aegis(t, c.args...)
+			first, rest, _ := strings.Cut(stderr, "\n")
+			if code != c.code || first != "aegis: "+c.stderr || stdout != "" {
+				t.Errorf("exit %d, stdout %q, stderr %q; want %d, %q", code, stdout, stderr, c.code, c.stderr)
+			}
+			if hint := strings.HasPrefix(rest, "Run 'aegis "); hint != (code == 2) || !hint && rest != "" {
+				t.Errorf("after the first line: %q", rest)
+			}
+		})
+	}
+}
+
+func TestBadAddressIsAUsageError(t *testing.T) {
+	home(t)
+	for _, address := range []string{"tcp:1.2.3.4", "unix:relative", "dbus:", "/run/x"} {
+		t.Setenv("AEGIS_ADDRESS", address)
+		code, _, stderr := aegis(t, "run", "true")
+		if code != 2 || !strings.Contains(stderr, address) || !strings.Contains(stderr, "expected dbus:system") {
+			t.Errorf("%s: exit %d, %q", address, code, stderr)
+		}
+	}
+}
+
+func TestMissingDaemonIsNamed(t *testing.T) {
+	home(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		said string
+	}{
+		{[]string{"run", "true"}, 125, "aegisd is not running: start it with"},
+		{[]string{"status"}, 1, "aegisd is not running"},
+		{[]string{"down"}, 0, "aegisd is not running"},
+		{[]string{"status", "-o", "json"}, 1, `"status": "stopped"`},
+		{[]string{"doctor", "-o", "json"}, -1, "aegisd is not running"},
+	} {
+		code, stdout, stderr := aegis(t, c.args...)
+		if c.code >= 0 && code != c.code || !strings.Contains(stdout+stderr, c.said) {
+			t.Errorf("%v: exit %d, %q, %q; want %d and %q", c.args, code, stdout, stderr, c.code, c.said)
+		}
+	}
+}
+
+func TestRunTurnsFlagsIntoASpec(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want api.InstanceSpec
+	}{
+		{[]string{"echo", "-n", "--", "x"}, api.InstanceSpec{Command: []string{"echo", "-n", "--", "x"}}},
+		{[]string{"--", "--strange"}, api.InstanceSpec{Command: []string{"--strange"}}},
+		{
+			[]string{
+				"--image", "/img", "--name", "web", "-i", "--cpus", "2", "--memory", "1G", "--env", "A=1", "--env", "B=",
+				"--workdir", "/tmp", "--user", "nobody", "--timeout", "1m30s", "true",
+			},
+			api.InstanceSpec{
+				Command: []string{"true"}, ImageRef: "/img", Handle: "web", Stdin: true, VCPUs: 2, MemoryMB: 1024,
+				Env: map[string]string{"A": "1", "B": ""}, Workdir: "/tmp", User: "nobody", TimeoutMS: 90000,
+			},
+		},
+	} {
+		f := &fakeAegis{}
+		serve(t, f)
+		code, _, stderr := aegis(t, append([]string{"run"}, c.args...)...)
+		if code != 125 || stderr != "aegis: refused for the test\n" {
+			t.Errorf("exit %d, %q", code, stderr)
+		}
+		c.want.Attach, c.want.AutoRemove = true, true
+		if f.spec == nil {
+			t.Fatalf("%v: nothing was created", c.args)
+		}
+		if diff := cmp.Diff(c.want, *f.spec); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", c.args, diff)
+		}
+	}
+}
+
+// machines are the caller's own, running and at rest, and another user's.
+func machines() []api.Instance {
+	me := uint32(os.Getuid())
+	return []api.Instance{
+		{ID: "inst-1", Handle: "web", Phase: api.PhaseRunning, OwnerUID: me, Command: []string{"serve", "a\x1bb"}},
+		{ID: "inst-2", Phase: api.PhaseRunning, OwnerUID: me + 1, Command: []string{"theirs"}},
+		{ID: "inst-3", Phase: api.PhaseFailed, OwnerUID: me, Command: []string{"boom"}, LastError: "the guest's kernel panicked"},
+		{ID: "inst-4", Phase: api.PhaseStopped, OwnerUID: me, Command: []string{"old"}},
+	}
+}
+
+func TestStatusShowsWhatLivesAndWhatFailed(t *testing.T) {
+	serve(t, &fakeAegis{instances: machines()})
+	code, stdout, _ := aegis(t, "status")
+	for _, want := range []string{
+		"running, version 1.2.3, standalone", "qemu, software emulation", "WARNING: software emulation",
+		"1 failed, 2 running", "inst-1", "web", `serve a\x1bb`, "theirs", "the guest's kernel panicked",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("status does not say %q:\n%s", want, stdout)
+		}
+	}
+	if code != 0 || strings.Contains(stdout, "inst-4") || strings.Contains(stdout, "\x1b") {
+		t.Errorf("exit %d:\n%s", code, stdout)
+	}
+}
+
+func TestStatusAsJSONHasEverything(t *testing.T) {
+	serve(t, &fakeAegis{instances: machines()})
+	code, stdout, stderr := aegis(t, "status", "-o", "json")
+	var got report
+	d := json.NewDecoder(strings.NewReader(stdout))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&got); err != nil || code != 0 || stderr != "" {
+		t.Fatalf("exit %d, %q, %v", code, stderr, err)
+	}
+	if diff := cmp.Diff(machines(), got.List); diff != "" || got.Status.Version != "1.2.3" {
+		t.Errorf("version %q, instances (-want +got):\n%s", got.Status.Version, diff)
+	}
+}
+
+func TestDownStopsTheCallersMachinesOnly(t *testing.T) {
+	f := &fakeAegis{instances: machines()}
+	serve(t, f)
+	code, _, stderr := aegis(t, "down")
+	if diff := cmp.Diff([]string{"inst-1"}, f.stopped); diff != "" {
+		t.Errorf("stopped (-want +got):\n%s", diff)
+	}
+	if want := "aegis: aegisd is left running: stopping web: does not want to\n"; code != 1 || stderr != want {
+		t.Errorf("exit %d, %q; want 1, %q", code, stderr, want)
+	}
+}
+
+func TestUpLeavesARunningDaemonAlone(t *testing.T) {
+	serve(t, &fakeAegis{})
+	code, stdout, stderr := aegis(t, "up")
+	if code != 0 || stdout != "aegisd is already running: version 1.2.3, standalone, qemu (software emulation)\n" || stderr != "WARNING: software emulation\n" {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestVersionIsToldInBothFormats(t *testing.T) {
+	code, stdout, _ := aegis(t, "version")
+	if code != 0 || !strings.HasPrefix(stdout, "aegis "+version().Version+" (go") {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+	code, stdout, _ = aegis(t, "version", "-o", "json")
+	var b build
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != 0 || b != version() {
+		t.Errorf("exit %d, %v, %+v", code, err, b)
+	}
+}

@@ -1,0 +1,125 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/progress"
+	"github.com/xfeldman/aegisvm/daemons/aegis/run"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	image, name, workdir, user string
+	interactive                bool
+	cpus                       int
+	memory                     memory
+	env                        environment
+	timeout                    time.Duration
+}
+
+func (a *app) run() *cobra.Command {
+	f := runFlags{env: environment{}}
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--] COMMAND [ARG...]",
+		Short: "Run a program in a new machine and throw the machine away",
+		Long: `Run a program in a new machine and throw the machine away.
+
+The exit code is the program's; 124 when it ran out of --timeout; 125 when the
+machine failed; 126 or 127 when the program could not be run; 128 + n when
+signal n ended it (141 when nobody reads the output any more). The first
+Ctrl-C goes to the program, the second one tears the machine down.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(cmd, errors.New("no command: expected a program and its arguments, such as: aegis run -- echo hello"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runProgram(cmd, f, args) },
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	flags.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input")
+	flags.StringVar(&f.image, "image", "", "image: the path of an OCI layout, oci:PATH[:TAG], or a digest (default the base image)")
+	flags.StringVar(&f.name, "name", "", "name of the machine while it lives")
+	flags.IntVar(&f.cpus, "cpus", 0, "virtual processors (default 1)")
+	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
+	flags.Var(f.env, "env", "environment variable; may be repeated")
+	flags.StringVar(&f.workdir, "workdir", "", "working directory in the machine (default the image's)")
+	flags.StringVar(&f.user, "user", "", "NAME, UID, NAME:GROUP or UID:GID (default the image's)")
+	flags.DurationVar(&f.timeout, "timeout", 0, "end the program after this time, such as 90s (default never)")
+	for _, hidden := range []string{"cpus", "memory", "timeout", "env"} {
+		flags.Lookup(hidden).DefValue = "" // the texts say it
+	}
+	return cmd
+}
+
+// runProgram connects the terminal, the signals and aegisd with package run.
+func (a *app) runProgram(cmd *cobra.Command, f runFlags, argv []string) error {
+	spec, err := f.spec(cmd, argv)
+	if err != nil {
+		return exitError{code: run.Failed, err: err}
+	}
+	client, err := a.connect(cmd.Context(), run.Failed)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	// Writing to a pipe that nobody reads must be an error here, not the end:
+	// the machine has to go first.
+	signal.Ignore(syscall.SIGPIPE)
+	signals := watched()
+	defer signal.Stop(signals)
+	runner := run.Client{Aegis: client, Stdout: a.out, Stderr: a.err, Signals: signals, Notice: a.notice}
+	if f.interactive {
+		runner.Stdin = a.in
+	}
+	if progress.Possible(a.err) {
+		runner.Terminal = a.err
+	}
+	code, err := runner.Run(cmd.Context(), spec)
+	if code == 0 && err == nil {
+		return nil
+	}
+	return exitError{code: code, err: err}
+}
+
+// watched tells the signals that the user sends, except those that who
+// started us wants ignored, such as nohup.
+func watched() chan os.Signal {
+	c := make(chan os.Signal, 8)
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		if !signal.Ignored(sig) {
+			signal.Notify(c, sig)
+		}
+	}
+	return c
+}
+
+// spec turns the flags into what aegisd is asked for. Zeros mean a default
+// there, so those that the caller wrote are refused here.
+func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, error) {
+	image, err := imageRef(f.image)
+	given := cmd.Flags().Changed
+	switch {
+	case err != nil:
+		return api.InstanceSpec{}, err
+	case given("memory") && f.memory <= 0:
+		return api.InstanceSpec{}, fmt.Errorf("memory of %d MiB: a guest needs at least 128", f.memory)
+	case given("cpus") && f.cpus <= 0:
+		return api.InstanceSpec{}, fmt.Errorf("%d cpus: a guest needs at least 1", f.cpus)
+	case given("timeout") && f.timeout < time.Millisecond:
+		return api.InstanceSpec{}, fmt.Errorf("timeout of %v: expected a millisecond or more, or no --timeout for none", f.timeout)
+	}
+	return api.InstanceSpec{
+		Handle: f.name, Command: argv, ImageRef: image, Env: f.env, Workdir: f.workdir, User: f.user,
+		MemoryMB: int(f.memory), VCPUs: f.cpus, TimeoutMS: f.timeout.Milliseconds(),
+	}, nil
+}

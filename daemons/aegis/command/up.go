@@ -1,0 +1,121 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/connect"
+	"github.com/xfeldman/aegisvm/daemons/aegis/service"
+)
+
+func (a *app) up() *cobra.Command {
+	return &cobra.Command{
+		Use:   "up",
+		Short: "Start aegisd",
+		Long: `Start aegisd: the system's through systemd where it is installed there, else
+one of your own, which keeps its state in ~/.aegis (AEGIS_HOME moves it).`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := interruptible(cmd)
+			defer stop()
+			return a.startDaemon(ctx)
+		},
+	}
+}
+
+// interruptible gives a command a context that Ctrl-C ends.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+func (a *app) startDaemon(ctx context.Context) error {
+	t, err := target(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := daemonOf(t)
+	if err != nil {
+		return err
+	}
+	running, err := isRunning(ctx, t)
+	if err != nil {
+		return err
+	}
+	done := "aegisd is already running"
+	if !running {
+		done = "aegisd is running"
+		// Somebody else may have started it meanwhile: then ours gives way.
+		if err := d.Start(ctx); err != nil {
+			if running, _ = isRunning(ctx, t); !running {
+				return err
+			}
+		}
+	}
+	client, err := connect.Open(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	st, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%s: version %s, %s, %s (%s)\n", done, st.Version, st.Composition, st.Backend, accelName(st.Accel))
+	a.warn(st.Warnings)
+	return nil
+}
+
+// daemon is an aegisd that can be started and stopped.
+type daemon interface {
+	Start(context.Context) error
+	Stop(context.Context) error
+}
+
+// daemonOf tells how the aegisd of a target is started and stopped.
+func daemonOf(t connect.Target) (daemon, error) {
+	switch {
+	case t.Standalone():
+		return service.Standalone{Home: t.Home, Socket: t.Socket}, nil
+	case t.Bus == "system", t.Socket == connect.SystemSocket:
+		return service.System{}, nil
+	default:
+		return nil, fmt.Errorf("AEGIS_ADDRESS=%s names an aegisd that this command did not start: unset it, or set AEGIS_HOME as well", t)
+	}
+}
+
+// isRunning tells whether the aegisd of a target runs, and does not start it.
+func isRunning(ctx context.Context, t connect.Target) (bool, error) {
+	client, err := connect.Open(ctx, t)
+	if err != nil {
+		if api.CodeOf(err) == api.Unavailable {
+			return false, nil
+		}
+		return false, err
+	}
+	defer client.Close()
+	return client.Running(ctx)
+}
+
+// accelName says what instructions of a guest are run by.
+func accelName(accel string) string {
+	switch accel {
+	case "tcg":
+		return "software emulation"
+	case "kvm":
+		return "KVM"
+	default:
+		return accel
+	}
+}
+
+// warn tells what aegisd warns of, loudly.
+func (a *app) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintf(a.err, "%s %s\n", paint(a.err, yellow, "WARNING:"), w)
+	}
+}

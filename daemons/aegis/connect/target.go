@@ -1,0 +1,110 @@
+// Package connect chooses how the CLI reaches aegisd, over D-Bus or over
+// REST, and connects. It is the only place of the CLI that knows transports,
+// and it starts nothing: package service does.
+package connect
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/bus"
+)
+
+// SystemSocket is where the system's aegisd listens for REST.
+const SystemSocket = "/run/aegis/aegisd.sock"
+
+// busTimeout is how long the message bus may take to say who is there.
+const busTimeout = 5 * time.Second
+
+// Target is one way to aegisd.
+type Target struct {
+	// Bus is the address of a message bus, "system" for the system bus;
+	// empty for REST.
+	Bus string
+	// Socket is the path of the REST socket.
+	Socket string
+	// Home is the state of a standalone aegisd, empty where the target is
+	// another one.
+	Home string
+}
+
+// String is what AEGIS_ADDRESS would be for the target.
+func (t Target) String() string {
+	if t.Bus != "" {
+		return "dbus:" + t.Bus
+	}
+	return "unix:" + t.Socket
+}
+
+// Standalone tells whether the target is an aegisd of the caller's own.
+func (t Target) Standalone() bool { return t.Home != "" }
+
+// Choose picks the target: what AEGIS_ADDRESS says; with AEGIS_HOME set, the
+// standalone aegisd of that home; the system bus where org.aegisvm.Aegis1 is
+// on it or can be started; else the standalone aegisd in ~/.aegis. Errors are
+// api.InvalidArgument.
+func Choose(ctx context.Context) (Target, error) {
+	if address := os.Getenv("AEGIS_ADDRESS"); address != "" {
+		return parse(address)
+	}
+	if os.Getenv("AEGIS_HOME") == "" && onSystemBus(ctx) {
+		return Target{Bus: "system"}, nil
+	}
+	home, err := Home()
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{Socket: socketOf(home), Home: home}, nil
+}
+
+// Home is the directory of a standalone aegisd: AEGIS_HOME, else ~/.aegis.
+func Home() (string, error) {
+	home := os.Getenv("AEGIS_HOME")
+	if home == "" {
+		user, err := os.UserHomeDir()
+		if err != nil {
+			return "", api.Errorf(api.InvalidArgument, "no home directory is known: set HOME or AEGIS_HOME")
+		}
+		return filepath.Join(user, ".aegis"), nil
+	}
+	if !filepath.IsAbs(home) {
+		return "", api.Errorf(api.InvalidArgument, "AEGIS_HOME %q: expected an absolute path", home)
+	}
+	return filepath.Clean(home), nil
+}
+
+func socketOf(home string) string { return filepath.Join(home, "aegisd.sock") }
+
+func parse(address string) (Target, error) {
+	if where, ok := strings.CutPrefix(address, "dbus:"); ok && where != "" {
+		return Target{Bus: where}, nil
+	}
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok || !filepath.IsAbs(path) {
+		return Target{}, api.Errorf(api.InvalidArgument,
+			"AEGIS_ADDRESS %q: expected dbus:system, dbus:ADDRESS or unix:/PATH", address)
+	}
+	t := Target{Socket: filepath.Clean(path)}
+	if home, err := Home(); err == nil && t.Socket == socketOf(home) {
+		t.Home = home
+	}
+	return t, nil
+}
+
+// onSystemBus tells whether aegisd is on the system bus or can be started by
+// it. A machine without a bus has no such thing.
+func onSystemBus(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	conn, err := bus.Dial(ctx, "")
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	there, err := conn.HasOwner(ctx, bus.AegisName)
+	return err == nil && there
+}

@@ -1,0 +1,50 @@
+package doctor
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// tun looks for what networks of machines stand on.
+func (h Host) tun(context.Context) Finding {
+	path := filepath.Join("/", h.Root, "dev/net/tun")
+	if runtime.GOOS != "linux" {
+		return ok("not used on this system")
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return Finding{Level: Warn, Text: err.Error() + ": machines have no network", Remedy: "modprobe tun, or give this container the device"}
+	}
+	f.Close()
+	return ok("%s", path)
+}
+
+// cgroups tells what limits machines can have.
+func (h Host) cgroups(context.Context) Finding {
+	root := filepath.Join("/", h.Root, "sys/fs/cgroup")
+	switch {
+	case runtime.GOOS != "linux":
+		return ok("not used on this system")
+	case exists(filepath.Join(root, "cgroup.controllers")):
+		return ok("version 2")
+	case exists(filepath.Join(root, "memory")), exists(filepath.Join(root, "unified")):
+		return Finding{
+			Level: Warn, Text: "version 1: machines have no limits but their own size",
+			Remedy: "boot with systemd.unified_cgroup_hierarchy=1",
+		}
+	}
+	return Finding{Level: Warn, Text: "no cgroups in " + root + ": machines have no limits but their own size", Remedy: "mount cgroup2 there"}
+}
+
+// systemd tells which composition is possible.
+func (h Host) systemd(context.Context) Finding {
+	if !exists(filepath.Join("/", h.Root, "run/systemd/system")) {
+		return ok("not the first process here: aegisd runs standalone")
+	}
+	if !exists(filepath.Join("/", h.Root, "run/dbus/system_bus_socket")) {
+		return Finding{Level: Warn, Text: "no system bus: aegisd runs standalone only", Remedy: install("dbus", "dbus-broker")}
+	}
+	return ok("present, with the system bus")
+}

@@ -1,0 +1,133 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/xfeldman/aegisvm/api"
+)
+
+// exitTimedOut is the exit code of a program that ran out of time, as
+// timeout(1) has it.
+const exitTimedOut = 124
+
+// restTimeout is how long an instance that lost its machine may take to say
+// why; aegisd hears of it at once.
+const restTimeout = 20 * time.Second
+
+// removeTimeout is how long aegisd may take to release an instance.
+const removeTimeout = time.Minute
+
+// verdict turns how the streams ended into the exit code and the line to tell
+// with it.
+func (c *Client) verdict(ctx context.Context, id string, s *api.Streams, spec api.InstanceSpec, end ending) (int, error) {
+	if end.gone != nil {
+		return c.explain(ctx, id, s.Session)
+	}
+	if spec.TimeoutMS > 0 {
+		// The guest knows of a signal only; the record says whose it was.
+		if in, err := c.get(ctx, id); err == nil && in.ExitCode != nil && *in.ExitCode == exitTimedOut {
+			return exitTimedOut, reason(in.LastError)
+		}
+	}
+	if end.lost != nil {
+		return Failed, end.lost
+	}
+	return exitCode(end.status.Code), reason(end.status.Message)
+}
+
+// explain finds out what became of a program whose machine went before it.
+func (c *Client) explain(ctx context.Context, id string, session *os.File) (int, error) {
+	err := c.await(ctx, 1, func(ctx context.Context) error {
+		awaitEnd(ctx, session)
+		return nil
+	})
+	if err != nil {
+		return outcome(err)
+	}
+	in, err := c.get(ctx, id)
+	switch {
+	case api.CodeOf(err) == api.NotFound:
+		return Failed, errors.New("the instance was deleted while its program ran")
+	case err != nil:
+		return Failed, fmt.Errorf("lost the program and aegisd with it: if its machine still runs, the next start of aegisd releases it: %w", err)
+	case in.ExitCode != nil:
+		return exitCode(*in.ExitCode), reason(in.LastError)
+	case in.LastError != "":
+		return Failed, errors.New(in.LastError)
+	case in.Phase == api.PhaseRunning:
+		return Failed, errors.New("lost the connection to the program: its machine is being released")
+	default:
+		return Failed, fmt.Errorf("the instance was stopped while its program ran: it is %s", in.Phase)
+	}
+}
+
+// awaitEnd waits until aegisd ends the session: the instance has come to
+// rest then, or aegisd is gone.
+func awaitEnd(ctx context.Context, session *os.File) {
+	if session == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, restTimeout)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() { // ends with the session, which our caller closes
+		defer close(ended)
+		var buf [1]byte
+		for {
+			if n, err := session.Read(buf[:]); n == 0 || err != nil {
+				return
+			}
+		}
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+func (c *Client) get(ctx context.Context, id string) (api.Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.Aegis.Get(ctx, id)
+}
+
+// remove waits until nothing of the instance is left, or a signal ends the
+// waiting; aegisd goes on by itself.
+func (c *Client) remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	err := c.await(ctx, 1, func(ctx context.Context) error { return c.Aegis.Delete(ctx, id) })
+	if _, given := errors.AsType[tornError](err); err == nil || given || api.CodeOf(err) == api.NotFound {
+		return nil
+	}
+	return fmt.Errorf("the machine is not released yet, aegisd does that when it can: %w", err)
+}
+
+// exitCode keeps what a guest says within what a process can end with.
+func exitCode(code int) int {
+	if code < 0 || code > 255 {
+		return Failed
+	}
+	return code
+}
+
+// reason makes an error of a line that a guest may have written.
+func reason(text string) error {
+	if text == "" {
+		return nil
+	}
+	const limit = 1000
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return errors.New(text[:min(len(text), limit)])
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/xfeldman/aegisvm/bus"
+	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/image/imagebus"
+	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/drivers"
+	"github.com/xfeldman/aegisvm/vmm/manager"
+	"github.com/xfeldman/aegisvm/vmm/vmmbus"
+)
+
+// parts are what the two compositions differ in.
+type parts struct {
+	name     string
+	images   image.Store
+	machines vmm.Manager
+	kernel   string
+	bus      *bus.Conn // nil in the standalone composition
+	close    func()
+}
+
+// compose wires the composition that the options ask for.
+func compose(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) (parts, error) {
+	if o.system {
+		return composeSystem(ctx, o, level)
+	}
+	return composeStandalone(ctx, o, log)
+}
+
+// composeSystem reaches imaged and vmmd over the system bus, which starts
+// them when they are called.
+func composeSystem(ctx context.Context, o options, level *slog.LevelVar) (parts, error) {
+	conn, err := bus.Dial(ctx, o.bus)
+	if err != nil {
+		return parts{}, err
+	}
+	if err := conn.ExportLogControl("aegisd", level); err != nil {
+		conn.Close()
+		return parts{}, err
+	}
+	return parts{
+		name: "system", images: imagebus.NewClient(conn), machines: vmmbus.NewClient(conn),
+		kernel: guestKernel(o.share), bus: conn, close: func() { conn.Close() },
+	}, nil
+}
+
+// composeStandalone holds the image store and the machine manager in this
+// process. Machines live in workers of their own and outlive it.
+func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts, error) {
+	images, err := image.Open(o.state, image.Options{Base: filepath.Join(o.share, "base"), Log: log})
+	if err != nil {
+		return parts{}, err
+	}
+	choice, driver, err := drivers.Choose(ctx, os.Getenv)
+	if err != nil {
+		images.Close()
+		return parts{}, err
+	}
+	machines, err := manager.Open(ctx, manager.Config{
+		Dir: filepath.Join(o.state, "machines"), Guest: filepath.Join(o.share, "guest"),
+		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker}, Log: log,
+	})
+	if err != nil {
+		images.Close()
+		return parts{}, fmt.Errorf("opening the machine manager: %w", err)
+	}
+	return parts{
+		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
+		close: func() {
+			machines.Close()
+			images.Close()
+		},
+	}, nil
+}
+
+// guestKernel tells which of our guest kernels machines start with, as the
+// manager chooses: our own where it is complete.
+func guestKernel(share string) string {
+	for _, flavour := range []string{"lean", "distro"} {
+		dir := filepath.Join(share, "guest", flavour)
+		_, kernel := os.Stat(filepath.Join(dir, "kernel"))
+		_, initramfs := os.Stat(filepath.Join(dir, "initramfs.cpio"))
+		if kernel == nil && initramfs == nil {
+			return flavour
+		}
+	}
+	return ""
+}

@@ -1,0 +1,118 @@
+package guestsession
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/guest/proto"
+)
+
+// Process is what to start.
+type Process struct {
+	// ID names it, up to proto.MaxID bytes.
+	ID   string
+	Argv []string
+	// Env is the whole environment, KEY=VALUE.
+	Env       []string
+	Cwd, User string
+	// Streams connects stdout and stderr to streams, Stdin stdin as well;
+	// what is not connected is /dev/null.
+	Streams, Stdin bool
+}
+
+// Identify tells the guest who it is.
+func (s *Session) Identify(ctx context.Context, id *proto.Identity) error {
+	return s.call(ctx, "telling the guest its identity", callTimeout, func(ctx context.Context) error {
+		_, err := s.guest.SetIdentity(ctx, id)
+		return err
+	})
+}
+
+// Start starts a process. A program that cannot be run is no error: the
+// process ends at once with status 126 or 127.
+func (s *Session) Start(ctx context.Context, p Process) error {
+	stream := map[bool]proto.Stdio{true: proto.Stdio_STDIO_STREAM}
+	req := &proto.StartRequest{
+		Id: p.ID, Argv: p.Argv, Env: p.Env, Cwd: p.Cwd, User: p.User,
+		Stdin: stream[p.Stdin], Stdout: stream[p.Streams], Stderr: stream[p.Streams],
+	}
+	return s.call(ctx, "starting the program", callTimeout, func(ctx context.Context) error {
+		_, err := s.guest.Start(ctx, req)
+		return err
+	})
+}
+
+// Wait returns when the process has ended; its other exits are the end of
+// ctx and of the session.
+func (s *Session) Wait(ctx context.Context, id string) (proto.ProcessStatus, error) {
+	r, err := s.guest.Wait(ctx, &proto.WaitRequest{Id: id})
+	if err != nil {
+		return proto.ProcessStatus{}, explain("waiting for the program", ctx, err)
+	}
+	return proto.ProcessStatus{
+		Code:    int(r.GetCode() & 0xff),
+		Signal:  int(r.GetSignal() & 0x7f),
+		Message: clean(r.GetMessage()),
+	}, nil
+}
+
+// Signal sends a signal to the group of the process.
+func (s *Session) Signal(ctx context.Context, id string, signal int) error {
+	return s.call(ctx, "signalling the program", callTimeout, func(ctx context.Context) error {
+		_, err := s.guest.Signal(ctx, &proto.SignalRequest{Id: id, Signal: uint32(signal)})
+		return err
+	})
+}
+
+// Poweroff asks the guest to leave in order. Its processes have grace to end;
+// the answer may be lost with the machine, so an error means little.
+func (s *Session) Poweroff(ctx context.Context, grace time.Duration) error {
+	req := &proto.PoweroffRequest{GraceMs: uint32(grace.Milliseconds())}
+	return s.call(ctx, "powering the guest off", grace+callTimeout, func(ctx context.Context) error {
+		_, err := s.guest.Poweroff(ctx, req)
+		return err
+	})
+}
+
+// Streams dials the streams of a started process: stdout, stderr, status and
+// where asked stdin. Session stays nil.
+func Streams(ctx context.Context, dial Dial, id string, stdin bool) (*api.Streams, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	streams := &api.Streams{}
+	places := map[proto.Kind]**os.File{proto.Stdout: &streams.Stdout, proto.Stderr: &streams.Stderr, proto.Status: &streams.Status}
+	if stdin {
+		places[proto.Stdin] = &streams.Stdin
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for kind, place := range places {
+		group.Go(func() (err error) {
+			*place, err = dialStream(ctx, dial, proto.Prelude{Kind: kind, Process: id})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		streams.Close()
+		return nil, err
+	}
+	return streams, nil
+}
+
+// dialStream dials one stream. The prelude is a few bytes into the empty
+// buffer of a new socket, so writing it does not block.
+func dialStream(ctx context.Context, dial Dial, p proto.Prelude) (*os.File, error) {
+	f, err := dial(ctx, proto.PortStream)
+	if err != nil {
+		return nil, fmt.Errorf("connecting %s: %w", p.Kind, err)
+	}
+	if err := proto.WritePrelude(f, p); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("connecting %s: %w", p.Kind, err)
+	}
+	return f, nil
+}

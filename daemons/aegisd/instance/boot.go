@@ -1,0 +1,200 @@
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// boot is one start of an instance, from the first step until nothing of it
+// is left. Its fields belong to the owner's goroutine but where they are set
+// once, before the goroutines that read them start.
+type boot struct {
+	generation uint64
+	machine    string
+	ctx        context.Context // ends when the boot is being released
+	cancel     context.CancelCauseFunc
+	begun      chan struct{} // closed when starting has succeeded or failed
+	powerless  chan struct{} // closed when the machine is known to have ended
+	hurry      chan struct{} // closed when an orderly end must not wait
+	released   chan struct{} // closed when nothing is left
+
+	up       bool // the machine runs
+	end      *vmm.Exit
+	session  *guestsession.Session
+	streams  *api.Streams // until a client fetches them
+	exited   bool         // the primary process has ended
+	timer    *time.Timer  // the spec's timeout
+	outcome  *outcome     // set while being released
+	hurrying bool
+}
+
+// newMachine names a machine that never was.
+func newMachine() string {
+	id := make([]byte, 8)
+	rand.Read(id)
+	return "m-" + hex.EncodeToString(id)
+}
+
+func (o *owner) newBoot() *boot {
+	b := &boot{
+		generation: o.rec.Status.Generation, machine: o.rec.Status.Machine,
+		begun: make(chan struct{}), powerless: make(chan struct{}),
+		hurry: make(chan struct{}), released: make(chan struct{}),
+	}
+	b.ctx, b.cancel = context.WithCancelCause(o.svc.ctx)
+	o.svc.route(b.machine, o)
+	return b
+}
+
+// letGo closes our ends of everything; the machine is not touched.
+func (b *boot) letGo() {
+	b.cancel(nil)
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	if b.session != nil {
+		b.session.Close()
+	}
+	if b.streams != nil {
+		b.streams.Close()
+		b.streams = nil
+	}
+}
+
+// nextStart is the status of an instance that is about to start: committed
+// before anything is started, so that a crash finds the machine.
+func (s *Service) nextStart(st store.Status) store.Status {
+	return store.Status{
+		Phase: api.PhaseStarting, Enabled: true, Generation: st.Generation + 1,
+		Machine: newMachine(), HostBoot: s.HostBoot, Digest: st.Digest,
+	}
+}
+
+// begin starts what the record says.
+func (o *owner) begin() {
+	o.startErr = nil
+	o.stopWaitingForClient()
+	o.client = clientNone
+	if o.spec.Attach {
+		o.client = clientAwaited
+	}
+	b := o.newBoot()
+	o.boot = b
+	o.svc.tasks.Go(func() {
+		defer close(b.begun)
+		up, err := o.bringUp(b)
+		if !o.post(func() { o.onBegun(b, up, err) }) {
+			up.close()
+		}
+	})
+}
+
+// onBegun takes over what starting brought about.
+func (o *owner) onBegun(b *boot, up started, err error) {
+	if o.boot != b || b.outcome != nil {
+		up.close() // it is being released already
+		return
+	}
+	if up.digest != "" {
+		o.rec.Status.Digest = up.digest
+	}
+	if err != nil {
+		o.release(outcome{phase: api.PhaseFailed, err: err})
+		return
+	}
+	b.session, b.streams = up.session, up.streams
+	now := time.Now().UTC()
+	o.rec.Status.Phase, o.rec.Status.Started = api.PhaseRunning, &now
+	o.rec.Status.Attached = o.waiter != nil
+	o.commit("")
+	o.awaitClient()
+	o.running(b)
+	o.serveWaiter()
+}
+
+// running follows the process of a boot that runs, new or found again.
+func (o *owner) running(b *boot) {
+	o.setTimeout(b)
+	first := b.session
+	o.svc.tasks.Go(func() { o.follow(b, first) })
+}
+
+// onExited notes how the primary process ended.
+func (o *owner) onExited(b *boot, code, signal int, message string) {
+	if b.exited {
+		return
+	}
+	b.exited = true
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	st := &o.rec.Status
+	if st.ExitCode == nil { // else it ran out of time
+		st.ExitCode, st.ExitSignal = &code, signal
+		st.LastError = message
+	}
+	o.commit("")
+	o.emit(api.EventExited, exitText(code, signal, message))
+	if o.rec.Status.Attached && o.session == nil {
+		o.awaitClient() // adopted: it may still be reading the last bytes
+	}
+	o.reconsider()
+}
+
+func exitText(code, signal int, message string) string {
+	switch {
+	case message != "":
+		return message
+	case signal != 0:
+		return fmt.Sprintf("killed by signal %d", signal)
+	default:
+		return fmt.Sprintf("exited with code %d", code)
+	}
+}
+
+// onMachineEnd is told once per machine, by the manager.
+func (o *owner) onMachineEnd(b *boot, exit vmm.Exit) {
+	if b.end != nil {
+		return
+	}
+	b.end = &exit
+	close(b.powerless)
+	if !b.up || b.outcome != nil {
+		return // starting tells it better, or it is what we wanted
+	}
+	if exit.Reason == vmm.ReasonPoweroff && b.exited {
+		o.release(outcome{phase: api.PhaseStopped})
+		return
+	}
+	o.release(outcome{phase: api.PhaseFailed, err: endError(exit)})
+}
+
+// endError says why a machine ended that should not have.
+func endError(exit vmm.Exit) error {
+	text := map[vmm.Reason]string{
+		vmm.ReasonPoweroff:   "the guest powered itself off",
+		vmm.ReasonStopped:    "the machine was stopped from outside",
+		vmm.ReasonPanic:      "the guest's kernel panicked",
+		vmm.ReasonCrashed:    "the machine monitor died",
+		vmm.ReasonNeverReady: "the guest never became ready",
+		vmm.ReasonWorkerLost: "the machine's worker died",
+	}[exit.Reason]
+	if text == "" {
+		text = "the machine ended: " + string(exit.Reason)
+	}
+	if exit.Detail != "" {
+		text += ": " + oneLine(exit.Detail)
+	}
+	return api.Errorf(api.Unavailable, "%s", text)
+}
+
+var errReleased = errors.New("instance is being stopped")

@@ -1,0 +1,220 @@
+package instance_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/fake"
+	"github.com/xfeldman/aegisvm/vmm/fake/program"
+)
+
+// stubborn ignores every signal but the last.
+func stubborn(ctx context.Context, p *program.Proc) int {
+	p.Catch()
+	<-ctx.Done()
+	return 1
+}
+
+func TestKilledDaemonFindsItsMachinesAgain(t *testing.T) {
+	w := newWorld(t)
+	in := w.create(api.InstanceSpec{Command: []string{"trap"}, Handle: "web"})
+	before := w.awaitPhase("web", api.PhaseRunning)
+	w.restart()
+	after, err := w.Get(t.Context(), "web")
+	if err != nil || after.Machine != before.Machine || after.Phase != api.PhaseRunning || !after.StartedAt.Equal(*before.StartedAt) {
+		t.Fatalf("after the restart: %+v, %v; before %+v", after, err, before)
+	}
+	if err := w.Signal(t.Context(), "web", 15); err != nil {
+		t.Fatal(err)
+	}
+	got := w.awaitPhase("web", api.PhaseStopped)
+	if got.ExitCode == nil || *got.ExitCode != 0 {
+		t.Errorf("record: %+v", got)
+	}
+	if err := w.Delete(t.Context(), in.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitGone(in.ID)
+}
+
+func TestStreamsOutliveTheDaemonThatHandedThemOut(t *testing.T) {
+	w := newWorld(t)
+	spec := run("cat")
+	spec.Stdin = true
+	in := w.create(spec)
+	s := w.attach(in.ID)
+	w.restart()
+	if _, err := io.WriteString(s.Stdin, "still here\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.Stdin.Close()
+	if got := readAll(t, s.Stdout); got != "still here\n" {
+		t.Errorf("stdout is %q", got)
+	}
+	if st, err := proto.ReadStatus(s.Status); err != nil || st.Code != 0 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	if got := readAll(t, s.Session); got != "" {
+		t.Errorf("session says %q", got)
+	}
+	w.awaitGone(in.ID) // the client could not say that it is done
+}
+
+func TestDaemonThatStartsRemovesWhatNobodyOwns(t *testing.T) {
+	w := newWorld(t)
+	w.images.CreateDisk(t.Context(), "inst-orphan")
+	if _, err := w.machines.Start(t.Context(), vmm.Spec{ID: "m-orphan"}); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	if left := w.leftovers(); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+func TestDaemonKilledDuringAStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec api.InstanceSpec
+		want api.Phase // "" for gone
+	}{
+		"starts it again":                  {api.InstanceSpec{Command: []string{"sleep"}}, api.PhaseRunning},
+		"starts a job again":               {api.InstanceSpec{Command: []string{"sleep"}, AutoRemove: true}, api.PhaseRunning},
+		"tells why streams are gone":       {api.InstanceSpec{Command: []string{"sleep"}, Attach: true}, api.PhaseFailed},
+		"removes what a lost client began": {run("sleep"), ""},
+	} {
+		for stage, b := range map[string]fake.Behaviour{"booting": {NeverReady: true}, "preparing": {}} {
+			t.Run(name+" when "+stage, func(t *testing.T) {
+				w := newWorld(t)
+				w.machines.driver.Behave(b)
+				if stage == "preparing" {
+					w.images.set(func(i *images) {
+						i.prepare = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+					})
+				}
+				in := w.create(c.spec)
+				if stage == "booting" {
+					w.awaitMachine(in)
+				}
+				w.kill()
+				w.machines.driver.Behave(fake.Behaviour{})
+				w.images.set(func(i *images) { i.prepare = nil })
+				w.start()
+				if c.want == "" {
+					w.awaitGone(in.ID)
+					return
+				}
+				got := w.awaitPhase(in.ID, c.want)
+				if c.want == api.PhaseFailed && !strings.Contains(got.LastError, "aegisd ended") {
+					t.Errorf("record: %+v", got)
+				}
+				if infos, _ := w.machines.List(t.Context()); len(infos) > 1 {
+					t.Errorf("machines: %+v", infos)
+				}
+			})
+		}
+	}
+}
+
+func TestAfterARebootEverythingIsStopped(t *testing.T) {
+	w := newWorld(t)
+	kept := w.create(api.InstanceSpec{Command: []string{"sleep"}})
+	job := w.create(api.InstanceSpec{Command: []string{"sleep"}, AutoRemove: true})
+	w.awaitPhase(kept.ID, api.PhaseRunning)
+	w.awaitPhase(job.ID, api.PhaseRunning)
+	w.kill()
+	w.machines.reboot()
+	w.hostBoot = "boot-2"
+	w.start()
+	got := w.awaitPhase(kept.ID, api.PhaseStopped)
+	if got.LastError != "" || got.Machine != "" {
+		t.Errorf("record: %+v", got)
+	}
+	w.await(job.ID, "the end", func(_ api.Instance, err error) bool { return api.CodeOf(err) == api.NotFound })
+}
+
+func TestMachineThatEndedWhileTheDaemonWasDownIsTold(t *testing.T) {
+	w := newWorld(t)
+	in := w.create(api.InstanceSpec{Command: []string{"sleep"}})
+	w.awaitPhase(in.ID, api.PhaseRunning)
+	m := w.machine(in.ID)
+	w.kill()
+	m.Crash("killed by signal 9")
+	w.awaitMachineEnd()
+	w.start()
+	got := w.awaitPhase(in.ID, api.PhaseFailed)
+	if !strings.Contains(got.LastError, "killed by signal 9") {
+		t.Errorf("record: %+v", got)
+	}
+	if infos, _ := w.machines.List(t.Context()); len(infos) > 0 {
+		t.Errorf("machines left: %+v", infos)
+	}
+}
+
+// awaitMachineEnd returns once the manager knows of an end.
+func (w *world) awaitMachineEnd() {
+	infos, err := w.machines.Watch(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for info := range infos {
+		if info.State == vmm.StateEnded {
+			return
+		}
+	}
+}
+
+func TestSecondDaemonIsKeptOut(t *testing.T) {
+	w := newWorld(t)
+	first := w.Service
+	if err := w.tryStart(); api.CodeOf(err) != api.Unavailable || !contains(err, "another aegisd") {
+		t.Errorf("second start: %v", err)
+	}
+	if w.Service != first {
+		t.Error("the second service runs")
+	}
+}
+
+func TestManyRunsLeaveNothing(t *testing.T) {
+	w := newWorld(t)
+	for round := range 5 {
+		done := make(chan error)
+		for i := range 10 {
+			go func() { done <- oneRun(w, fmt.Sprint(round, i)) }()
+		}
+		for range 10 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if left := w.leftovers(); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+// oneRun is what `aegis run` does.
+func oneRun(w *world, word string) error {
+	in, err := w.Create(w.t.Context(), api.Caller{}, run("echo", word))
+	if err != nil {
+		return err
+	}
+	s, err := w.Attach(w.t.Context(), in.ID)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	out, err := io.ReadAll(s.Stdout)
+	if err != nil || string(out) != word+"\n" {
+		return fmt.Errorf("run %s printed %q, %w", word, out, err)
+	}
+	if _, err := proto.ReadStatus(s.Status); err != nil {
+		return err
+	}
+	return w.Delete(w.t.Context(), in.ID)
+}

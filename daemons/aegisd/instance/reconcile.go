@@ -1,0 +1,175 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// reconcile makes records, machines and disks agree after a start, whatever
+// the last aegisd was doing when it ended. It fails only where it cannot know
+// what there is; single instances fail by themselves.
+func (s *Service) reconcile(ctx context.Context) error {
+	records, err := s.Records.All(ctx)
+	if err != nil {
+		return err
+	}
+	infos, err := s.Machines.List(ctx)
+	if err != nil {
+		return fmt.Errorf("listing machines: %w", err)
+	}
+	disks, err := s.Images.Disks(ctx)
+	if err != nil {
+		return fmt.Errorf("listing disks: %w", err)
+	}
+	machines := make(map[string]vmm.Info, len(infos))
+	for _, info := range infos {
+		machines[info.ID] = info
+	}
+	s.removeOrphans(records, machines, disks)
+	for _, rec := range records {
+		s.restore(rec, machines)
+	}
+	return nil
+}
+
+// removeOrphans removes machines and disks that no record names. One that
+// resists is tried again at the next start.
+func (s *Service) removeOrphans(records []store.Record, machines map[string]vmm.Info, disks []string) {
+	ids, running := map[string]bool{}, map[string]bool{}
+	for _, rec := range records {
+		ids[rec.ID], running[rec.Status.Machine] = true, true
+	}
+	for machine := range machines {
+		if !running[machine] {
+			o := &owner{svc: s}
+			s.Log.Warn("removing a machine without a record", "machine", machine, "error", o.removeMachine(machine))
+		}
+	}
+	for _, disk := range disks {
+		if !ids[disk] {
+			o := &owner{svc: s, id: disk}
+			s.Log.Warn("removing a disk without a record", "disk", disk, "error", o.deleteDisk())
+		}
+	}
+}
+
+// restore gives a record its owner back and tells it what became of its
+// machine.
+func (s *Service) restore(rec store.Record, machines map[string]vmm.Info) {
+	o := s.newOwner(rec)
+	info, there := machines[rec.Status.Machine]
+	s.add(o)
+	o.post(func() { o.resume(info, there) })
+}
+
+// resume goes on where the last aegisd stopped.
+func (o *owner) resume(info vmm.Info, there bool) {
+	st := &o.rec.Status
+	alive := there && info.State != vmm.StateEnded && info.State != vmm.StateStarting
+	switch st.Phase {
+	case api.PhaseRunning, api.PhasePaused:
+		if alive {
+			o.adopt()
+			return
+		}
+		o.comeToRest(o.whyGone(info, there))
+	case api.PhaseStarting:
+		o.startAgain()
+	case api.PhaseStopping:
+		o.comeToRest(nil)
+	default:
+		o.resumeResting()
+	}
+}
+
+// resumeResting tries again what the last aegisd could not finish.
+func (o *owner) resumeResting() {
+	if o.spec.AutoRemove {
+		o.removing = true
+	}
+	if st := o.rec.Status; st.Machine != "" && !o.removing {
+		o.comeToRest(errors.New(st.LastError))
+		return
+	}
+	o.reconsider()
+}
+
+// adopt takes over a machine that runs. The streams of its program are in
+// the hands of the client that fetched them, if one did.
+func (o *owner) adopt() {
+	b := o.newBoot()
+	b.up = true
+	close(b.begun)
+	o.boot = b
+	if o.spec.Attach {
+		o.client = clientGone
+		if o.rec.Status.Attached {
+			o.client = clientAwaited // without a limit while the program runs
+		}
+	}
+	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
+	o.running(b)
+	o.reconsider()
+}
+
+// whyGone says why a running instance has no machine; nil after a reboot of
+// the host, which ends machines as a matter of course.
+func (o *owner) whyGone(info vmm.Info, there bool) error {
+	switch {
+	case there && info.Exit != nil:
+		return endError(*info.Exit)
+	case o.rec.Status.HostBoot != o.svc.HostBoot:
+		return nil
+	default:
+		return endError(vanished)
+	}
+}
+
+// startAgain starts what the last aegisd was starting, on a new machine. The
+// program may have run for a moment before: between its start and the commit
+// nobody can tell. Where a client waited for streams, it has got an error,
+// and nobody would read them.
+func (o *owner) startAgain() {
+	if o.spec.Attach {
+		o.comeToRest(api.Errorf(api.Unavailable, "aegisd ended while the instance was starting: start it again"))
+		return
+	}
+	machine := o.rec.Status.Machine
+	o.svc.tasks.Go(func() {
+		err := o.removeMachine(machine)
+		o.post(func() {
+			if err == nil && o.boot == nil && !o.removing {
+				err = o.restart(machine)
+			}
+			if err != nil {
+				o.fail(err)
+			}
+		})
+	})
+}
+
+func (o *owner) fail(err error) {
+	o.rec.Status.Phase, o.rec.Status.LastError = api.PhaseFailed, oneLine(err.Error())
+	o.commit(o.rec.Status.LastError)
+}
+
+// comeToRest releases what is left of a machine and commits how it ended.
+func (o *owner) comeToRest(why error) {
+	b := o.newBoot()
+	close(b.begun)
+	o.boot = b
+	out := outcome{phase: api.PhaseStopped, now: true}
+	if why != nil {
+		out = outcome{phase: api.PhaseFailed, err: why}
+	}
+	o.client = clientNone
+	if why != nil && o.rec.Status.Attached {
+		o.client = clientAwaited // it may come to read why
+	}
+	o.release(out)
+}

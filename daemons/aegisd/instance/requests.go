@@ -1,0 +1,225 @@
+package instance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+)
+
+// Create implements api.Aegis. The record that is committed before the answer
+// says "starting" and names the machine already, so one commit is enough.
+func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceSpec) (api.Instance, error) {
+	if err := s.Limits.validate(spec); err != nil {
+		return api.Instance{}, err
+	}
+	if err := s.room(); err != nil {
+		return api.Instance{}, err
+	}
+	if ctx.Err() != nil {
+		return api.Instance{}, interrupted(ctx)
+	}
+	rec := store.Record{
+		ID: newID(), OwnerUID: who.UID, Created: time.Now().UTC(), Spec: spec,
+		Status: s.nextStart(store.Status{}),
+	}
+	bounded, cancel := s.bounded()
+	defer cancel()
+	if err := s.Records.Insert(bounded, rec); err != nil {
+		return api.Instance{}, api.AsError(err)
+	}
+	o := s.newOwner(rec)
+	in := *o.view.Load()
+	if !s.add(o) {
+		return api.Instance{}, errClosing()
+	}
+	o.post(func() {
+		o.emit(api.EventCreated, "")
+		o.emit(api.EventPhase, "")
+		o.begin()
+	})
+	return in, nil
+}
+
+// room refuses more records than the limit; a few at once may pass it.
+func (s *Service) room() error {
+	s.mu.Lock()
+	n := len(s.owners)
+	s.mu.Unlock()
+	if n >= s.Limits.Instances {
+		return api.Errorf(api.LimitExceeded, "there are %d instances already: delete some", n)
+	}
+	return nil
+}
+
+func newID() string {
+	id := make([]byte, 6)
+	rand.Read(id)
+	return idPrefix + hex.EncodeToString(id)
+}
+
+// Start implements api.Aegis.
+func (s *Service) Start(ctx context.Context, ref string) (api.Instance, error) {
+	o, err := s.find(ref)
+	if err != nil {
+		return api.Instance{}, err
+	}
+	leftover := ""
+	err = o.ask(ctx, func() error {
+		if o.boot == nil && !o.erasing {
+			leftover = o.rec.Status.Machine
+		}
+		return nil
+	})
+	if err == nil && leftover != "" {
+		err = o.removeMachine(leftover)
+	}
+	if err == nil {
+		err = o.ask(ctx, func() error { return o.onStart(leftover) })
+	}
+	return *o.view.Load(), atBoundary(err)
+}
+
+// atBoundary makes an *api.Error of an error, and of nil nil.
+func atBoundary(err error) error {
+	if err == nil {
+		return nil
+	}
+	return api.AsError(err)
+}
+
+func (o *owner) onStart(leftover string) error {
+	switch st := o.rec.Status; {
+	case o.removing, o.boot == nil && o.spec.AutoRemove:
+		return api.Errorf(api.BadState, "instance %s is being deleted", o.id)
+	case o.boot != nil && o.boot.outcome != nil:
+		return api.Errorf(api.BadState, "instance %s is stopping: start it when it has stopped", o.id)
+	case o.boot != nil:
+		return nil
+	case st.Machine != leftover:
+		return api.Errorf(api.BadState, "instance %s changed meanwhile: try again", o.id)
+	}
+	return o.restart(leftover)
+}
+
+// restart commits the next start and begins it. Nothing may be left of the
+// machine of the last one.
+func (o *owner) restart(leftover string) error {
+	next := o.svc.nextStart(o.rec.Status)
+	ctx, cancel := o.svc.bounded()
+	defer cancel()
+	if err := o.svc.Records.Update(ctx, o.id, next); err != nil {
+		return err
+	}
+	o.svc.route(leftover, nil)
+	o.rec.Status = next
+	o.closeSession()
+	o.show("")
+	o.begin()
+	return nil
+}
+
+// Stop implements api.Aegis.
+func (s *Service) Stop(ctx context.Context, ref string) (api.Instance, error) {
+	o, err := s.find(ref)
+	if err != nil {
+		return api.Instance{}, err
+	}
+	var b *boot
+	err = o.ask(ctx, func() error {
+		if b = o.boot; b != nil {
+			o.release(outcome{phase: api.PhaseStopped})
+		}
+		return nil
+	})
+	if err != nil || b == nil {
+		return *o.view.Load(), err
+	}
+	select {
+	case <-b.released:
+		return *o.view.Load(), nil
+	case <-o.gone:
+		return *o.view.Load(), nil
+	case <-ctx.Done():
+		return *o.view.Load(), interrupted(ctx)
+	case <-s.ctx.Done():
+		return *o.view.Load(), errClosing()
+	}
+}
+
+// Delete implements api.Aegis. It goes on when the caller does not wait.
+func (s *Service) Delete(ctx context.Context, ref string) error {
+	o, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	err = o.ask(ctx, func() error {
+		o.removing = true
+		o.deleters = append(o.deleters, done)
+		o.reconsider()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return atBoundary(err)
+	case <-ctx.Done():
+		return interrupted(ctx)
+	case <-s.ctx.Done():
+		return errClosing()
+	}
+}
+
+// Signal implements api.Aegis.
+func (s *Service) Signal(ctx context.Context, ref string, signal int) error {
+	if signal < 1 || signal > 64 {
+		return invalid("signal %d: expected 1 to 64", signal)
+	}
+	o, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	var b *boot
+	var session *guestsession.Session
+	err = o.ask(ctx, func() error {
+		if b = o.boot; b == nil || b.exited || o.rec.Status.Phase != api.PhaseRunning {
+			return api.Errorf(api.BadState, "instance %s runs no program to signal: it is %s", o.id, o.rec.Status.Phase)
+		}
+		session = b.session
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = o.withSession(ctx, b, session, func(s *guestsession.Session) error {
+		return s.Signal(ctx, primary, signal)
+	})
+	switch {
+	case errors.Is(err, guestsession.ErrNoProcess):
+		return api.Errorf(api.BadState, "instance %s: the program has ended", o.id)
+	case err != nil:
+		return api.Errorf(api.Unavailable, "instance %s: %w", o.id, err)
+	}
+	return nil
+}
+
+// oneLine keeps a reason fit for a table and a terminal.
+func oneLine(text string) string {
+	const limit = 1000
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if len(text) > limit {
+		return fmt.Sprintf("%s... (%d bytes more)", strings.ToValidUTF8(text[:limit], ""), len(text)-limit)
+	}
+	return text
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// options are the command line and the environment, resolved.
+type options struct {
+	system      bool
+	showVersion bool
+	logLevel    slog.Level
+	// state has the database; in the standalone composition everything else
+	// as well. home has the socket and is empty in the system composition.
+	state, home string
+	// bus is the address of the message bus, system composition only.
+	bus string
+	// share has the guest's kernels and the base image; worker is the
+	// program that runs one machine, standalone only.
+	share, worker string
+}
+
+// systemState is where the system composition keeps its records, unless the
+// unit says otherwise with StateDirectory=.
+const systemState = "/var/lib/aegis/aegisd"
+
+// parse reads the command line. Without --system and --standalone the
+// composition is the system one where systemd passed a socket.
+func parse(args []string, env func(string) string) (options, error) {
+	o := options{logLevel: slog.LevelInfo}
+	flags := flag.NewFlagSet("aegisd", flag.ContinueOnError)
+	system := flags.Bool("system", false, "use the other services of the system over D-Bus (default where systemd passes the socket)")
+	standalone := flags.Bool("standalone", false, "do everything in this process (default elsewhere)")
+	flags.StringVar(&o.bus, "bus", "system", "system: the message bus, system or a D-Bus address")
+	flags.StringVar(&o.home, "home", env("AEGIS_HOME"), "standalone: folder for socket and state (default $AEGIS_HOME, else ~/.aegis)")
+	flags.StringVar(&o.share, "share", "", "folder with guest kernels and base image (default beside the program, else /usr/share/aegisvm)")
+	flags.StringVar(&o.worker, "vmm-worker", "", "standalone: the program that runs one machine (default aegis-vmm-worker beside this one, else in /usr/libexec/aegisvm)")
+	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.BoolVar(&o.showVersion, "version", false, "print the version")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q: see aegisd --help", flags.Arg(0))
+	case *system && *standalone:
+		return o, errors.New("--system and --standalone exclude one another: give one")
+	}
+	o.system = *system || !*standalone && env("LISTEN_FDS") != ""
+	return o.resolve(env)
+}
+
+func (o options) resolve(env func(string) string) (options, error) {
+	o.share = cmp.Or(o.share, beside("../share/aegisvm", "/usr/share/aegisvm"))
+	if o.system {
+		o.home, o.state = "", cmp.Or(env("STATE_DIRECTORY"), systemState)
+		return o, nil
+	}
+	if o.home == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return o, fmt.Errorf("no folder for the state: %w: set AEGIS_HOME", err)
+		}
+		o.home = filepath.Join(home, ".aegis")
+	}
+	home, err := filepath.Abs(o.home)
+	if err != nil {
+		return o, fmt.Errorf("folder for the state: %w", err)
+	}
+	o.home, o.state = home, filepath.Join(home, "data")
+	o.worker = cmp.Or(o.worker, beside("aegis-vmm-worker", "/usr/libexec/aegisvm/aegis-vmm-worker"))
+	return o, nil
+}
+
+// beside finds what belongs to us: relative to our program where it is there,
+// so that a build tree uses its own parts, else where packages install it.
+func beside(relative, installed string) string {
+	exe, err := os.Executable()
+	if err == nil {
+		if resolved, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = resolved
+		}
+		near := filepath.Join(filepath.Dir(exe), relative)
+		if _, err := os.Stat(near); err == nil {
+			return near
+		}
+	}
+	return installed
+}

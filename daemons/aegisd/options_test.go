@@ -1,0 +1,46 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
+	for name, c := range map[string]struct {
+		args  []string
+		env   map[string]string
+		want  options
+		error string
+	}{
+		"nothing":             {nil, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"AEGIS_HOME":          {nil, map[string]string{"AEGIS_HOME": "/x/"}, options{home: "/x", state: "/x/data"}, ""},
+		"--home wins":         {[]string{"--home", "/y"}, map[string]string{"AEGIS_HOME": "/x"}, options{home: "/y", state: "/y/data"}, ""},
+		"a passed socket":     {nil, map[string]string{"LISTEN_FDS": "1", "STATE_DIRECTORY": "/s"}, options{system: true, state: "/s"}, ""},
+		"--system":            {[]string{"--system"}, nil, options{system: true, state: systemState}, ""},
+		"--standalone wins":   {[]string{"--standalone"}, map[string]string{"LISTEN_FDS": "1"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"both compositions":   {[]string{"--standalone", "--system"}, nil, options{}, "exclude one another"},
+		"an unknown flag":     {[]string{"--nosuch"}, nil, options{}, "nosuch"},
+		"an unknown argument": {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("HOME", "/home/u")
+			got, err := parse(c.args, func(k string) string { return c.env[k] })
+			if c.error != "" {
+				if err == nil || !strings.Contains(err.Error(), c.error) {
+					t.Errorf("error is %v, want %q", err, c.error)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.system != c.want.system || got.home != c.want.home || got.state != c.want.state {
+				t.Errorf("options are %+v, want %+v", got, c.want)
+			}
+			if !got.system && (!filepath.IsAbs(got.share) || !filepath.IsAbs(got.worker)) {
+				t.Errorf("parts are at %q and %q", got.share, got.worker)
+			}
+		})
+	}
+}

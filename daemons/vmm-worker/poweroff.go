@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/ttrpc"
+
+	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// processGrace is how long the guest's processes have after their SIGTERM.
+const processGrace = 5 * time.Second
+
+// poweroff asks the guest to leave in order.
+func poweroff(ctx context.Context, m vmm.Machine) error {
+	conn, err := m.Connect(ctx, proto.PortControl)
+	if err != nil {
+		return fmt.Errorf("dialling the guest: %w", err)
+	}
+	client := ttrpc.NewClient(conn)
+	defer client.Close()
+	grace := proto.PoweroffRequest{GraceMs: uint32(processGrace.Milliseconds())}
+	_, err = proto.NewGuestClient(client).Poweroff(ctx, &grace)
+	select {
+	case <-m.Done(): // it may leave without a word
+		return nil
+	default:
+	}
+	if err != nil {
+		return fmt.Errorf("asking the guest to leave: %w", err)
+	}
+	return nil
+}

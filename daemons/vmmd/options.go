@@ -1,0 +1,85 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+)
+
+// options are the flags.
+type options struct {
+	bus, dir, share, libexec, user string
+	guest, worker                  string // derived
+	uidBase, uids                  uint
+}
+
+func (o *options) define(f *flag.FlagSet) {
+	f.StringVar(&o.bus, "bus", "system", "the message bus: system, or a D-Bus `address`")
+	f.StringVar(&o.dir, "dir", "/run/aegis/vmm", "`directory` of the machines")
+	f.StringVar(&o.share, "share", "", "`directory` with guest/ (default: share/aegisvm beside this program, else /usr/share/aegisvm)")
+	f.StringVar(&o.libexec, "libexec", "", "`directory` of aegis-vmm-worker (default: that of this program, else /usr/libexec/aegisvm)")
+	f.StringVar(&o.user, "user", "aegis", "the `name` or number of aegisd's user, who may call beside root")
+	// Between the ranges that systemd gives to containers and to foreign
+	// images, so nobody else's.
+	f.UintVar(&o.uidBase, "uid-base", 2000000000, "first `user` for machines, one each; 0: run machines as this user")
+	f.UintVar(&o.uids, "uids", 4096, "how many users, and so machines, there are")
+}
+
+func (o *options) check(f *flag.FlagSet) error {
+	if f.NArg() > 0 {
+		err := fmt.Errorf("unexpected argument %q", f.Arg(0))
+		fmt.Fprintln(f.Output(), "aegis-vmmd:", err)
+		f.Usage()
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	here := filepath.Dir(exe)
+	if o.share == "" {
+		o.share = firstDir(filepath.Join(here, "../share/aegisvm"), "/usr/share/aegisvm")
+	}
+	o.guest = filepath.Join(o.share, "guest")
+	if o.libexec == "" {
+		o.libexec = here
+		if _, err := os.Stat(filepath.Join(here, "aegis-vmm-worker")); err != nil {
+			o.libexec = "/usr/libexec/aegisvm"
+		}
+	}
+	o.worker = filepath.Join(o.libexec, "aegis-vmm-worker")
+	return nil
+}
+
+func firstDir(dirs ...string) string {
+	for _, d := range dirs[:len(dirs)-1] {
+		if _, err := os.Stat(d); err == nil {
+			return d
+		}
+	}
+	return dirs[len(dirs)-1]
+}
+
+// callers are the users that may call beside root. A host without aegisd's
+// user has only root.
+func (o *options) callers() ([]uint32, error) {
+	name := o.user
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return []uint32{uint32(n)}, nil
+	}
+	u, err := user.Lookup(name)
+	if _, unknown := err.(user.UnknownUserError); unknown {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up user %q: %w", name, err)
+	}
+	n, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user %q has the number %q: %w", name, u.Uid, err)
+	}
+	return []uint32{uint32(n)}, nil
+}
