@@ -63,9 +63,11 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		images.Close()
 		return parts{}, err
 	}
+	base, users := machineUsers()
 	machines, err := manager.Open(ctx, manager.Config{
 		Dir: filepath.Join(o.state, "machines"), Guest: filepath.Join(o.share, "guest"),
-		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker}, Log: log,
+		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker},
+		UIDBase: base, UIDs: users, Log: log,
 	})
 	if err != nil {
 		images.Close()
@@ -78,6 +80,17 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 			images.Close()
 		},
 	}, nil
+}
+
+// machineUsers is the range of users that machines run as, one each, where we
+// are root and may choose: behind the range that vmmd uses, and like it
+// between those that systemd gives to containers and to foreign images.
+// Otherwise machines run as our own user.
+func machineUsers() (base, n uint32) {
+	if os.Geteuid() != 0 {
+		return 0, 0
+	}
+	return 2000004096, 4096
 }
 
 // guestKernel tells which of our guest kernels machines start with, as the

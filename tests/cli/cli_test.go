@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +54,53 @@ func TestSystem(t *testing.T) {
 		t.Skip("boots real machines")
 	}
 	onHost(t, testbed.System(t))
+}
+
+// TestDown stops a host's aegisd while a program runs.
+func TestDown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots real machines")
+	}
+	for name, host := range map[string]func(testing.TB) *testbed.Host{"standalone": testbed.Standalone, "system": testbed.System} {
+		t.Run(name, func(t *testing.T) { down(t, host(t)) })
+	}
+}
+
+func down(t *testing.T, h *testbed.Host) {
+	up(t, h)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	run := h.Command(ctx, "aegis", "run", "--", "sh", "-c", "echo ready; exec sleep 1000")
+	out, err := run.StdoutPipe()
+	if err == nil {
+		err = run.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the program said %q, %v", line, err)
+	}
+	for _, step := range []struct {
+		command string
+		code    int
+		said    string
+	}{
+		{"down", 0, "aegisd is stopped, and 1 of your machines with it\n"},
+		{"status", 1, "aegisd is not running at "},
+		{"down", 0, "aegisd is not running\n"},
+		{"up", 0, "aegisd is running: "},
+	} {
+		cmd := h.Command(ctx, "aegis", step.command)
+		out, err := cmd.Output()
+		if got := cmd.ProcessState.ExitCode(); got != step.code || !strings.HasPrefix(string(out), step.said) {
+			t.Errorf("%s: exit %d, %q, %v; want %d, %q", step.command, got, out, err, step.code, step.said)
+		}
+	}
+	run.Wait()
+	if got, want := run.ProcessState.ExitCode(), 128+int(syscall.SIGTERM); got != want {
+		t.Errorf("the program ended with %d, want %d", got, want)
+	}
 }
 
 // onHost runs the scripts with the CLI of a host.
@@ -110,7 +159,6 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // commands are what the scripts have beside testscript's own.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"exits":   exits,
-	"lines":   lines,
 	"oneline": oneLine,
 }
 
@@ -131,16 +179,6 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d\nstderr: %s", got, want, ts.ReadFile("stderr"))
-	}
-}
-
-// lines N checks that the last stdout has N lines.
-func lines(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: lines N")
-	}
-	if got := strconv.Itoa(strings.Count(ts.ReadFile("stdout"), "\n")); got != args[0] {
-		ts.Fatalf("stdout has %s lines, want %s", got, args[0])
 	}
 }
 

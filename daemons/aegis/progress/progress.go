@@ -41,7 +41,7 @@ func show(ctx context.Context, aegis api.Aegis, id string, l *line, due <-chan t
 // line is one line of a terminal.
 type line struct {
 	terminal *os.File
-	drawn    bool
+	drawn    string // what stands there
 }
 
 // follow rewrites the line with each event. Events that cannot be had make it
@@ -76,17 +76,20 @@ func (l *line) follow(ctx context.Context, aegis api.Aegis, id string, due <-cha
 // draw replaces the line. It is cut to the terminal's width: a wrapped line
 // could not be erased.
 func (l *line) draw(text string) {
+	if text == l.drawn {
+		return
+	}
+	l.drawn = text
 	text = "aegis: " + text
 	if width, _, err := term.GetSize(int(l.terminal.Fd())); err == nil && width > 0 {
 		r := []rune(text)
 		text = string(r[:min(len(r), width-1)])
 	}
-	l.drawn = true
 	fmt.Fprintf(l.terminal, "\r%s\x1b[K", text)
 }
 
 func (l *line) erase() {
-	if l.drawn {
+	if l.drawn != "" {
 		fmt.Fprint(l.terminal, "\r\x1b[K")
 	}
 }

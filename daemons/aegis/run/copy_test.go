@@ -81,7 +81,8 @@ func TestCopyStreamTellsWhichSideFailed(t *testing.T) {
 	t.Run("the source was closed", func(t *testing.T) {
 		src, near := socketpair()
 		defer near.Close()
-		_, w := pipe(t)
+		r, w := pipe(t)
+		defer r.Close()
 		src.Close()
 		err := copyStream(w, src)
 		if _, ok := errors.AsType[readError](err); !ok {
@@ -91,9 +92,11 @@ func TestCopyStreamTellsWhichSideFailed(t *testing.T) {
 }
 
 func TestNobodyReadingDoesNotKeepTheRunFromEnding(t *testing.T) {
-	_, w := pipe(t) // fills up
-	c := newCaller(t, nil)
+	r, w := pipe(t) // fills up
+	defer r.Close() // not before
+	c := attached(t)
 	c.aegis = &fakeAegis{program: func(g *guest) {
+		g.awaitClient()
 		c.signals <- syscall.SIGINT
 		<-g.signals
 		c.signals <- syscall.SIGINT

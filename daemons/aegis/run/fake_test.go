@@ -56,6 +56,10 @@ func (g *guest) fail(in api.Instance) {
 	g.session.Close()
 }
 
+// awaitClient waits until the client passes bytes: a signal that comes before
+// is one that comes while the machine starts.
+func (g *guest) awaitClient() { g.stdin.Read(make([]byte, 1)) }
+
 func (g *guest) closeStreams() {
 	for _, f := range []*os.File{g.stdin, g.stdout, g.stderr, g.status} {
 		if f != nil {
@@ -165,7 +169,8 @@ func socketpair() (a, b *os.File) {
 	return os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "guest's")
 }
 
-// pipe makes a pipe that blocks, as those of a shell do.
+// pipe makes a pipe that blocks, as those of a shell do. It is left to the
+// garbage collector: as at the end of a process, a copy may still be using it.
 func pipe(t testing.TB) (r, w *os.File) {
 	t.Helper()
 	var fds [2]int
@@ -174,7 +179,5 @@ func pipe(t testing.TB) (r, w *os.File) {
 	}
 	unix.CloseOnExec(fds[0])
 	unix.CloseOnExec(fds[1])
-	r, w = os.NewFile(uintptr(fds[0]), "read end"), os.NewFile(uintptr(fds[1]), "write end")
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return r, w
+	return os.NewFile(uintptr(fds[0]), "read end"), os.NewFile(uintptr(fds[1]), "write end")
 }

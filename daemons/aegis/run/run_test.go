@@ -34,7 +34,6 @@ func newCaller(t *testing.T, f *fakeAegis) *caller {
 		if *file, err = os.Create(filepath.Join(t.TempDir(), name)); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { (*file).Close() })
 	}
 	return c
 }
@@ -157,7 +156,9 @@ func TestRunAsksForAnEphemeralInstance(t *testing.T) {
 		f := &fakeAegis{program: func(g *guest) { g.exit(proto.ProcessStatus{}) }}
 		c := newCaller(t, f)
 		if stdin {
-			c.stdin, _ = pipe(t)
+			in, write := pipe(t)
+			defer write.Close()
+			c.stdin = in
 		}
 		c.run(t, api.InstanceSpec{Command: []string{"true"}, MemoryMB: 256})
 		want := api.InstanceSpec{Command: []string{"true"}, MemoryMB: 256, Attach: true, AutoRemove: true, Stdin: stdin}
@@ -208,7 +209,8 @@ func TestRunPassesStdinAndItsEnd(t *testing.T) {
 }
 
 func TestRunDoesNotWaitForStdinThatNobodyReads(t *testing.T) {
-	in, _ := pipe(t) // never written, never closed
+	in, write := pipe(t)
+	defer write.Close() // not before
 	c := newCaller(t, &fakeAegis{program: func(g *guest) { g.exit(proto.ProcessStatus{Code: 2}) }})
 	c.stdin = in
 	if got, err := c.run(t, api.InstanceSpec{}); got != 2 || err != nil {

@@ -10,10 +10,23 @@ import (
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
 
+// attached makes a caller whose stdin has a byte for awaitClient.
+func attached(t *testing.T) *caller {
+	t.Helper()
+	c := newCaller(t, nil)
+	r, w := pipe(t)
+	if _, err := w.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	c.stdin = r
+	return c
+}
+
 func TestFirstSignalGoesToTheProgram(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		c := newCaller(t, nil)
+		c := attached(t)
 		c.aegis = &fakeAegis{program: func(g *guest) {
+			g.awaitClient()
 			c.signals <- sig
 			g.exit(proto.ProcessStatus{Code: <-g.signals})
 		}}
@@ -26,8 +39,9 @@ func TestFirstSignalGoesToTheProgram(t *testing.T) {
 
 func TestSecondSignalTearsDown(t *testing.T) {
 	for _, second := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		c := newCaller(t, nil)
+		c := attached(t)
 		c.aegis = &fakeAegis{program: func(g *guest) {
+			g.awaitClient()
 			c.signals <- syscall.SIGINT
 			<-g.signals // and ignores it
 			c.signals <- second
@@ -42,8 +56,9 @@ func TestSecondSignalTearsDown(t *testing.T) {
 
 func TestHangupGoesToTheProgramAndTearsDown(t *testing.T) {
 	var forwarded int
-	c := newCaller(t, nil)
+	c := attached(t)
 	c.aegis = &fakeAegis{program: func(g *guest) {
+		g.awaitClient()
 		c.signals <- syscall.SIGHUP
 		forwarded = <-g.signals
 		for range g.signals {
@@ -93,16 +108,17 @@ func TestSecondSignalEndsAHangingCreate(t *testing.T) {
 }
 
 func TestSignalThatDoesNotArriveIsTold(t *testing.T) {
-	c := newCaller(t, nil)
+	c := attached(t)
 	f := &fakeAegis{signalErr: api.Errorf(api.Unavailable, "aegisd is not running")}
 	f.program = func(g *guest) {
+		g.awaitClient()
 		c.signals <- syscall.SIGINT
 		for range g.signals { // closed by Delete
 		}
 	}
 	c.aegis = f
 	told := ""
-	client := &Client{Aegis: f, Stdout: c.stdout, Stderr: c.stderr, Signals: c.signals, Notice: func(line string) {
+	client := &Client{Aegis: f, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, Signals: c.signals, Notice: func(line string) {
 		told = line
 		c.signals <- syscall.SIGINT
 	}}

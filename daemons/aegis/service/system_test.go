@@ -65,10 +65,9 @@ func startFake(t *testing.T, result string, refuse *dbus.Error) *fakeSystemd {
 }
 
 func (f *fakeSystemd) called() []string {
-	close(f.calls)
 	var all []string
-	for c := range f.calls {
-		all = append(all, c)
+	for len(f.calls) > 0 {
+		all = append(all, <-f.calls)
 	}
 	return all
 }

@@ -59,11 +59,10 @@ func (o *owner) bringUp(b *boot) (up started, err error) {
 		return up, errReleased
 	}
 	took.lap("machine")
-	up.session, up.streams, err = o.startProgram(b, img)
+	up.session, up.streams, err = o.startProgram(b, img, took)
 	if err != nil {
 		return up, fmt.Errorf("starting the program: %w", err)
 	}
-	took.lap("program")
 	o.svc.Log.Info("started", "instance", o.id, "machine", b.machine, "took", took.group())
 	return up, nil
 }
@@ -129,12 +128,13 @@ func (o *owner) dial(b *boot) guestsession.Dial {
 	}
 }
 
-func (o *owner) startProgram(b *boot, img image.Image) (*guestsession.Session, *api.Streams, error) {
+func (o *owner) startProgram(b *boot, img image.Image, took *laps) (*guestsession.Session, *api.Streams, error) {
 	session, err := guestsession.Open(b.ctx, o.dial(b))
 	if err != nil {
 		return nil, nil, err
 	}
-	streams, err := o.startIn(b, session, img.Config)
+	took.lap("hello")
+	streams, err := o.startIn(b, session, img.Config, took)
 	if err != nil {
 		session.Close()
 		return nil, nil, err
@@ -142,10 +142,11 @@ func (o *owner) startProgram(b *boot, img image.Image) (*guestsession.Session, *
 	return session, streams, nil
 }
 
-func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Config) (*api.Streams, error) {
+func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Config, took *laps) (*api.Streams, error) {
 	if err := session.Identify(b.ctx, o.identity()); err != nil {
 		return nil, err
 	}
+	took.lap("identity")
 	err := session.Start(b.ctx, guestsession.Process{
 		ID: primary,
 		// As `docker run IMAGE CMD`: the image's entrypoint stays, its
@@ -156,9 +157,11 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 		User:    firstOf(o.spec.User, conf.User),
 		Streams: o.spec.Attach, Stdin: o.spec.Stdin,
 	})
+	took.lap("program")
 	if err != nil || !o.spec.Attach {
 		return nil, err
 	}
+	defer took.lap("streams")
 	return guestsession.Streams(b.ctx, o.dial(b), primary, o.spec.Stdin)
 }
 
