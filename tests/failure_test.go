@@ -194,7 +194,7 @@ func killDaemon(t *testing.T, h *testbed.Host, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	cmd := h.Command(ctx, "systemctl", "kill", "--signal=KILL", name)
+	cmd := h.Command(ctx, "sh", "-c", "kill -KILL $(systemctl show --value --property=MainPID "+name+")")
 	if h.Name == "standalone" {
 		pid, err := os.ReadFile(filepath.Join(h.Home, "data/aegisd.pid"))
 		if err != nil {
