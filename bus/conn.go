@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -17,7 +18,9 @@ const Timeout = 25 * time.Second
 // Conn is a connection to a message bus, as a client, as a server or both.
 type Conn struct {
 	raw    *dbus.Conn
+	dialed chan struct{} // closed when raw is set: calls may come before
 	server *server
+	finish func() // waits for what was sent, once closed
 
 	mu    sync.Mutex // guards creds
 	creds map[string]api.Caller
@@ -27,29 +30,29 @@ type Conn struct {
 // "unix:path=/run/bus", or "" or "system" for the system bus. The connection
 // ends when ctx does. A bus that cannot be reached is api.Unavailable.
 func Dial(ctx context.Context, address string) (*Conn, error) {
-	c := &Conn{creds: make(map[string]api.Caller)}
+	c := &Conn{dialed: make(chan struct{}), creds: make(map[string]api.Caller)}
 	c.server = newServer(c)
-	connect := dbus.Connect
-	if address == "" || address == "system" {
-		address, connect = "system", func(_ string, o ...dbus.ConnOption) (*dbus.Conn, error) {
-			return dbus.ConnectSystemBus(o...)
-		}
-	}
-	raw, err := connect(address, dbus.WithContext(ctx), dbus.WithHandler(c.server),
+	raw, finish, err := connect(ctx, address, dbus.WithContext(ctx), dbus.WithHandler(c.server),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
-		return nil, api.Errorf(api.Unavailable, "connecting to the message bus %q: %w", address, err)
+		return nil, api.Errorf(api.Unavailable, "connecting to the message bus %q: %w", cmp.Or(address, "system"), err)
 	}
 	if !raw.SupportsUnixFDs() {
 		raw.Close()
 		return nil, api.Errorf(api.Unavailable, "the message bus %q cannot pass file descriptors: use a unix socket", address)
 	}
-	c.raw = raw
+	c.raw, c.finish = raw, finish
+	close(c.dialed)
 	return c, nil
 }
 
-// Close ends the connection; calls that wait end with an error.
-func (c *Conn) Close() error { return c.raw.Close() }
+// Close ends the connection; calls that wait end with an error. What was sent
+// before still reaches the bus, unless that takes longer than a second.
+func (c *Conn) Close() error {
+	err := c.raw.Close()
+	c.finish()
+	return err
+}
 
 // Done is closed when the connection has ended, by whichever side.
 func (c *Conn) Done() <-chan struct{} { return c.raw.Context().Done() }

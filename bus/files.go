@@ -33,36 +33,41 @@ func FD(f *os.File) (dbus.UnixFD, error) {
 // descriptors finds every descriptor in a message body, however deep.
 func descriptors(body []any) []dbus.UnixFD {
 	var fds []dbus.UnixFD
-	for _, v := range body {
-		fds = appendDescriptors(fds, reflect.ValueOf(v))
-	}
+	leaves(reflect.ValueOf(body), func(v any) {
+		if fd, ok := v.(dbus.UnixFD); ok {
+			fds = append(fds, fd)
+		}
+	})
 	return fds
 }
 
-func appendDescriptors(fds []dbus.UnixFD, v reflect.Value) []dbus.UnixFD {
-	if !v.IsValid() {
-		return fds
+// leaves calls f for every value of a message body that is no container.
+func leaves(v reflect.Value, f func(any)) {
+	if v.IsValid() && v.Kind() == reflect.Interface {
+		v = v.Elem()
 	}
-	switch x := v.Interface().(type) {
-	case dbus.UnixFD:
-		return append(fds, x)
-	case dbus.Variant:
-		return appendDescriptors(fds, reflect.ValueOf(x.Value()))
+	if !v.IsValid() {
+		return
+	}
+	if variant, ok := v.Interface().(dbus.Variant); ok {
+		leaves(reflect.ValueOf(variant.Value()), f)
+		return
 	}
 	switch v.Kind() {
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return fds
+			return
 		}
 		for i := range v.Len() {
-			fds = appendDescriptors(fds, v.Index(i))
+			leaves(v.Index(i), f)
 		}
 	case reflect.Map:
 		for _, k := range v.MapKeys() {
-			fds = appendDescriptors(fds, v.MapIndex(k))
+			leaves(v.MapIndex(k), f)
 		}
+	default:
+		f(v.Interface())
 	}
-	return fds
 }
 
 func closeAll(body []any) {

@@ -43,6 +43,7 @@ func (s *server) LookupMethod(string) (dbus.Method, bool) { return &method{serve
 // method is one incoming call.
 type method struct {
 	server *server
+	raw    *dbus.Conn
 	msg    *dbus.Message
 }
 
@@ -53,9 +54,9 @@ func (*method) ArgumentValue(int) any { return nil }
 func (*method) ReturnValue(int) any   { return nil }
 
 // DecodeArguments takes the message as it is.
-func (m *method) DecodeArguments(_ *dbus.Conn, _ string, msg *dbus.Message, _ []any) ([]any, error) {
+func (m *method) DecodeArguments(raw *dbus.Conn, _ string, msg *dbus.Message, _ []any) ([]any, error) {
 	copied := *msg
-	m.msg = &copied
+	m.raw, m.msg = raw, &copied
 	msg.Flags |= dbus.FlagNoReplyExpected // the reply is ours to send
 	return nil, nil
 }
@@ -63,16 +64,20 @@ func (m *method) DecodeArguments(_ *dbus.Conn, _ string, msg *dbus.Message, _ []
 // Call answers the call and sends the reply itself, because descriptors in it
 // may be closed only then.
 func (m *method) Call(...any) ([]any, error) {
-	raw := m.server.conn.raw
 	r := &Request{
 		Path: header[dbus.ObjectPath](m.msg, dbus.FieldPath), Sender: header[string](m.msg, dbus.FieldSender),
 		conn: m.server.conn, received: make(map[dbus.UnixFD]*os.File),
 	}
 	r.adopt(m.msg.Body)
 	defer r.done()
-	out, err := m.server.dispatch(raw.Context(), r, m.msg)
+	select {
+	case <-m.server.conn.dialed:
+	case <-m.raw.Context().Done():
+		return nil, nil
+	}
+	out, err := m.server.dispatch(m.raw.Context(), r, m.msg)
 	if m.msg.Flags&dbus.FlagNoReplyExpected == 0 {
-		raw.Send(reply(m.msg, r.Sender, out, err), nil)
+		m.raw.Send(reply(m.msg, r.Sender, out, err), nil)
 	}
 	runtime.KeepAlive(out)
 	return nil, nil

@@ -19,7 +19,7 @@ const (
 func Stay(ctx context.Context, address string, log *slog.Logger, serve func(context.Context, *Conn) error) error {
 	pause := firstRedial
 	for {
-		served, err := visit(ctx, address, serve)
+		served, err := serveOnce(ctx, address, serve)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -42,8 +42,8 @@ func Stay(ctx context.Context, address string, log *slog.Logger, serve func(cont
 
 var errLost = errors.New("connection lost")
 
-// visit serves on one connection; its error is errLost when that ended.
-func visit(ctx context.Context, address string, serve func(context.Context, *Conn) error) (served bool, err error) {
+// serveOnce serves on one connection; its error is errLost when that ended.
+func serveOnce(ctx context.Context, address string, serve func(context.Context, *Conn) error) (served bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := Dial(ctx, address)

@@ -6,10 +6,10 @@ package bustest
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -82,26 +82,37 @@ func start(tb testing.TB, policy string) string {
 
 func run(tb testing.TB, cmd *exec.Cmd) string {
 	tb.Helper()
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
+	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	dieWithParent(cmd)
+	started, quit, over := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		// The daemon dies with the thread that has started it: this one.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-quit
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		tb.Fatal(err)
 	}
-	lines := bufio.NewReader(out)
-	address, err := lines.ReadString('\n')
-	if err != nil {
-		cmd.Wait()
-		tb.Fatalf("dbus-daemon did not start: %v: %s", err, stderr.String())
-	}
 	tb.Cleanup(func() {
-		cmd.Process.Kill()
-		io.Copy(io.Discard, lines)
-		cmd.Wait()
+		close(quit)
+		<-over
 	})
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		tb.Fatalf("dbus-daemon did not start: %v", err)
+	}
 	return strings.TrimSpace(address)
 }
 

@@ -2,7 +2,9 @@ package bustest
 
 import (
 	"os"
+	"os/exec"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,3 +42,6 @@ func DialAs(tb testing.TB, address string, uid int) *bus.Conn {
 	tb.Cleanup(func() { r.conn.Close() })
 	return r.conn
 }
+
+// dieWithParent has the kernel end a bus whose test program was killed.
+func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

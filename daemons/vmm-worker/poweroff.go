@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +15,13 @@ import (
 // processGrace is how long the guest's processes have after their SIGTERM.
 const processGrace = 5 * time.Second
 
+// askLimit bounds the call itself, which answers before anything ends.
+const askLimit = 5 * time.Second
+
 // poweroff asks the guest to leave in order.
 func poweroff(ctx context.Context, m vmm.Machine) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	conn, err := m.Connect(ctx, proto.PortControl)
 	if err != nil {
 		return fmt.Errorf("dialling the guest: %w", err)
@@ -24,10 +30,8 @@ func poweroff(ctx context.Context, m vmm.Machine) error {
 	defer client.Close()
 	grace := proto.PoweroffRequest{GraceMs: uint32(processGrace.Milliseconds())}
 	_, err = proto.NewGuestClient(client).Poweroff(ctx, &grace)
-	select {
-	case <-m.Done(): // it may leave without a word
-		return nil
-	default:
+	if errors.Is(err, ttrpc.ErrClosed) {
+		return nil // it has left, or is about to, without a word
 	}
 	if err != nil {
 		return fmt.Errorf("asking the guest to leave: %w", err)

@@ -42,7 +42,8 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	err = bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
+	defer context.AfterFunc(ctx, func() { _ = bus.NotifyStopping() })()
+	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
 		scopes := manager.NewScopes(conn, o.worker)
 		m, err := manager.Open(ctx, manager.Config{
 			Dir: o.dir, Guest: o.guest, Driver: d, Options: driver, Launcher: scopes,
@@ -60,7 +61,6 @@ func run(ctx context.Context, o options) error {
 		defer func() { conn.Close(); <-stops }()
 		return vmmbus.Serve(ctx, conn, m, uids, bus.NotifyReady)
 	})
-	return err
 }
 
 func parse(args []string) (o options, err error) {

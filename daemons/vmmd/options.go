@@ -7,6 +7,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+
+	"github.com/xfeldman/aegisvm/vmm/manager"
 )
 
 // options are the flags.
@@ -22,10 +24,8 @@ func (o *options) define(f *flag.FlagSet) {
 	f.StringVar(&o.share, "share", "", "`directory` with guest/ (default: share/aegisvm beside this program, else /usr/share/aegisvm)")
 	f.StringVar(&o.libexec, "libexec", "", "`directory` of aegis-vmm-worker (default: that of this program, else /usr/libexec/aegisvm)")
 	f.StringVar(&o.user, "user", "aegis", "the `name` or number of aegisd's user, who may call beside root")
-	// Between the ranges that systemd gives to containers and to foreign
-	// images, so nobody else's.
-	f.UintVar(&o.uidBase, "uid-base", 2000000000, "first `user` for machines, one each; 0: run machines as this user")
-	f.UintVar(&o.uids, "uids", 4096, "how many users, and so machines, there are")
+	f.UintVar(&o.uidBase, "uid-base", manager.DefaultUIDBase, "first `user` for machines, one each")
+	f.UintVar(&o.uids, "uids", manager.DefaultUIDs, "how many users, and so machines, there are")
 }
 
 func (o *options) check(f *flag.FlagSet) error {

@@ -104,6 +104,7 @@ func TestVerdictFollowsTheEvents(t *testing.T) {
 	}{
 		"poweroff":                   {events + event("vm", "shutdown") + event("vm", "deleted"), "", "", false, vmm.ReasonPoweroff},
 		"reboot, then killed":        {events + event("vm", "rebooting"), "", "killed", false, vmm.ReasonPoweroff},
+		"reset before it was ready":  {events + event("vm", "rebooting"), "", "killed", false, vmm.ReasonPanic},
 		"panic with words":           {events + event("vm", "rebooting"), panicked, "killed", false, vmm.ReasonPanic},
 		"panic by pvpanic":           {events + event("guest", "panic") + event("vm", "rebooting"), "", "killed", false, vmm.ReasonPanic},
 		"stopped":                    {events, panicked, "killed", true, vmm.ReasonStopped},
@@ -124,7 +125,7 @@ func TestVerdictFollowsTheEvents(t *testing.T) {
 			}
 			console := monitor.NewConsole(nil)
 			console.Copy(strings.NewReader(c.console))
-			if e := v.exit(c.death, console); e.Reason != c.want || e.Time.IsZero() {
+			if e := v.exit(c.death, console, name != "reset before it was ready"); e.Reason != c.want || e.Time.IsZero() {
 				t.Errorf("exit %+v, want %s", e, c.want)
 			}
 		})

@@ -61,8 +61,9 @@ func (v *verdict) event(name string) bool {
 }
 
 // exit weighs it once the monitor is gone and its console read to the end.
-// death is how the process ended, empty if in order.
-func (v *verdict) exit(death string, c *monitor.Console) vmm.Exit {
+// death is how the process ended, empty if in order; ready tells whether the
+// guest ever was.
+func (v *verdict) exit(death string, c *monitor.Console, ready bool) vmm.Exit {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e := vmm.Exit{Time: time.Now()}
@@ -77,6 +78,8 @@ func (v *verdict) exit(death string, c *monitor.Console) vmm.Exit {
 		e.Reason, e.Detail = vmm.ReasonCrashed, death
 	case panicked != "":
 		e.Reason, e.Detail = vmm.ReasonPanic, panicked
+	case v.rebooting && !ready:
+		e.Reason, e.Detail = vmm.ReasonPanic, "the guest reset before it was ready, without a word on its console"
 	case v.rebooting || v.booted && v.fellShutDown:
 		e.Reason = vmm.ReasonPoweroff
 	default:

@@ -55,9 +55,18 @@ func (m *machine) supervise(followed <-chan struct{}) {
 	<-m.child.Done()
 	m.wires.held.Close() // ends the console
 	<-followed
-	m.exit = m.verdict.exit(m.child.Death(), m.console)
+	m.exit = m.verdict.exit(m.child.Death(), m.console, m.isReady())
 	m.wires.closeOurs()
 	close(m.done)
+}
+
+func (m *machine) isReady() bool {
+	select {
+	case <-m.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // Pid is Cloud Hypervisor's process.
@@ -85,9 +94,7 @@ func (m *machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
 	if err := m.alive(); err != nil {
 		return nil, fmt.Errorf("connecting to port %d: %w", port, err)
 	}
-	select {
-	case <-m.ready:
-	default:
+	if !m.isReady() {
 		return nil, fmt.Errorf("connecting to port %d: the guest is not ready", port)
 	}
 	c, err := dial(ctx, m.wires.theirs.vsock, port)

@@ -34,7 +34,7 @@ type Options struct {
 	// find out.
 	ClockKHz int
 	// Command may change the monitor's command before it starts.
-	Command func(*exec.Cmd)
+	Command func(*exec.Cmd) `json:"-"`
 }
 
 // New makes a driver.

@@ -14,7 +14,7 @@ import (
 
 var serial atomic.Int64
 
-func plan(t *testing.T) vmm.Plan {
+func plan(t testing.TB) vmm.Plan {
 	dir := t.TempDir()
 	open := func(name string) *os.File {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
@@ -35,8 +35,8 @@ func TestConformance(t *testing.T) {
 		d := &fake.Driver{}
 		return vmmtest.Harnessed{
 			Driver: d, Plan: plan,
-			NeverReady:  func(*testing.T, *vmm.Plan) { d.Behave(fake.Behaviour{NeverReady: true}) },
-			PanicAtBoot: func(*testing.T, *vmm.Plan) { d.Behave(fake.Behaviour{PanicAtBoot: "no init found"}) },
+			NeverReady:  func(testing.TB, *vmm.Plan) { d.Behave(fake.Behaviour{NeverReady: true}) },
+			PanicAtBoot: func(testing.TB, *vmm.Plan) { d.Behave(fake.Behaviour{PanicAtBoot: "no init found"}) },
 			Kill:        func(m vmm.Machine) { m.(*fake.Machine).Crash("killed by the test") },
 		}
 	})

@@ -53,6 +53,11 @@ func (m *Manager) adopt(ctx context.Context, r record) {
 	defer cancel()
 	reports, first, err := x.attach(ctx)
 	if err != nil {
+		// Should it live after all and only not answer, it must not go on
+		// without anybody who knows of it.
+		if err := m.config.Launcher.Discard(ctx, r.ID); err != nil {
+			m.config.Log.Warn("ending a worker that does not answer", "machine", x.id, "err", err)
+		}
 		exit := x.recorded()
 		x.update(func(i *vmm.Info) { i.State, i.Exit = vmm.StateEnded, &exit })
 		close(x.gone)

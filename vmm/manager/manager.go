@@ -11,7 +11,6 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -23,7 +22,6 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
-	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // Config is what a manager works with.
@@ -39,10 +37,18 @@ type Config struct {
 	// Launcher starts workers.
 	Launcher Launcher
 	// UIDBase and UIDs are the range of users that jails take, one for each
-	// machine, as user and group. 0 leaves machines the manager's user.
+	// machine, as user and group; 0 means DefaultUIDBase and DefaultUIDs.
+	// Only root can give machines users: for all others both are 0.
 	UIDBase, UIDs uint32
 	Log           *slog.Logger
 }
+
+// The users of machines, unless configured: between the ranges that systemd
+// gives to containers and to foreign images, so nobody else's.
+const (
+	DefaultUIDBase = 2000000000
+	DefaultUIDs    = 4096
+)
 
 // Manager implements vmm.Manager.
 type Manager struct {
@@ -75,6 +81,12 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 		return nil, fmt.Errorf("finding the machines' directory: %w", err)
 	}
 	c.Dir = dir
+	switch {
+	case os.Geteuid() != 0:
+		c.UIDBase, c.UIDs = 0, 0
+	case c.UIDBase == 0:
+		c.UIDBase, c.UIDs = DefaultUIDBase, DefaultUIDs
+	}
 	// Others pass through to a directory that is theirs, but list nothing.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("making the machines' directory: %w", err)
@@ -147,114 +159,6 @@ func (m *Manager) infos() []vmm.Info {
 	return all
 }
 
-// Connect dials a port of a machine's guest.
-func (m *Manager) Connect(ctx context.Context, id string, port uint32) (*os.File, error) {
-	x, err := m.running(id)
-	if err != nil {
-		return nil, err
-	}
-	f, err := x.client.Connect(ctx, port)
-	if err != nil {
-		return nil, x.failed(ctx, fmt.Sprintf("connecting to port %d of", port), err)
-	}
-	return f, nil
-}
-
-// Pause stops a machine's processors.
-func (m *Manager) Pause(ctx context.Context, id string) error {
-	return m.act(ctx, id, "pausing", worker.Client.Pause)
-}
-
-// Resume lets them go on.
-func (m *Manager) Resume(ctx context.Context, id string) error {
-	return m.act(ctx, id, "resuming", worker.Client.Resume)
-}
-
-// Snapshot writes a paused machine to s.
-func (m *Manager) Snapshot(ctx context.Context, id string, s vmm.Snapshot) error {
-	if s.State == nil || s.Memory == nil {
-		return api.Errorf(api.InvalidArgument, "snapshot of machine %q needs a file for the state and one for the memory", id)
-	}
-	return m.act(ctx, id, "snapshotting", func(c worker.Client, ctx context.Context) error { return c.Snapshot(ctx, s) })
-}
-
-func (m *Manager) act(ctx context.Context, id, doing string, do func(worker.Client, context.Context) error) error {
-	x, err := m.running(id)
-	if err != nil {
-		return err
-	}
-	if err := do(x.client, ctx); err != nil {
-		return x.failed(ctx, doing, err)
-	}
-	x.noted(ctx)
-	return nil
-}
-
-// running is a machine whose guest is ready.
-func (m *Manager) running(id string) (*machine, error) {
-	x, err := m.find(id)
-	if err != nil {
-		return nil, err
-	}
-	switch i := x.current(); i.State {
-	case vmm.StateStarting:
-		return nil, api.Errorf(api.BadState, "machine %q is starting: wait until it runs", id)
-	case vmm.StateEnded:
-		return nil, api.Errorf(api.BadState, "machine %q: %w (%s)", id, vmm.ErrEnded, exitWords(i.Exit))
-	}
-	return x, nil
-}
-
-// Stop pulls the plug of a machine and waits until its worker is gone.
-func (m *Manager) Stop(ctx context.Context, id string) error {
-	x, err := m.find(id)
-	if err != nil {
-		return err
-	}
-	return x.stop(ctx)
-}
-
-// Shutdown asks the guest of a machine to leave in order. It returns at once;
-// Watch tells when it has left.
-func (m *Manager) Shutdown(ctx context.Context, id string) error {
-	x, err := m.running(id)
-	if err != nil {
-		return err
-	}
-	if err := x.client.Shutdown(ctx); err != nil {
-		return x.failed(ctx, "shutting down", err)
-	}
-	return nil
-}
-
-// Remove forgets an ended machine and deletes its directory.
-func (m *Manager) Remove(ctx context.Context, id string) error {
-	x, err := m.find(id)
-	if err != nil {
-		return err
-	}
-	if s := x.current().State; s != vmm.StateEnded {
-		return api.Errorf(api.BadState, "machine %q is %s: stop it before it is removed", id, s)
-	}
-	if err := x.waitGone(ctx); err != nil {
-		return err
-	}
-	return m.forget(x)
-}
-
-// forget deletes what is left of a machine whose worker is gone.
-func (m *Manager) forget(x *machine) error {
-	if err := os.RemoveAll(x.dir); err != nil {
-		return api.Errorf(api.Internal, "removing machine %q: %w", x.id, err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.machines[x.id] == x {
-		delete(m.machines, x.id)
-	}
-	return nil
-}
-
 // Watch follows all machines.
 func (m *Manager) Watch(ctx context.Context) (<-chan vmm.Info, error) {
 	m.mu.Lock()
@@ -272,22 +176,4 @@ func (m *Manager) Support(ctx context.Context) (vmm.Support, error) {
 		return vmm.Support{}, api.Errorf(api.Internal, "probing driver %s: %w", m.config.Driver.Name(), err)
 	}
 	return s, nil
-}
-
-func exitWords(e *vmm.Exit) string {
-	if e == nil {
-		return "no record"
-	}
-	if e.Detail == "" {
-		return string(e.Reason)
-	}
-	return string(e.Reason) + ": " + e.Detail
-}
-
-// asAPI gives an error of ours a code; those that have one keep it.
-func asAPI(ctx context.Context, err error) *api.Error {
-	if _, ok := errors.AsType[*api.Error](err); !ok && ctx.Err() != nil {
-		return api.Errorf(api.Unavailable, "%w", err)
-	}
-	return api.AsError(err)
 }

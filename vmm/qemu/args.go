@@ -41,16 +41,25 @@ func (a *args) path(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", 
 type wiring struct {
 	kernel, initramfs    *os.File
 	qmp, serial, console *os.File
-	memory               *os.File
+	// memory is the guest's; nil is one that only the monitor has.
+	memory *os.File
 	// shared says that memory is the machine's own and keeps what the guest
 	// writes; otherwise it is mapped privately.
 	shared bool
 	disks  []vmm.Disk
 }
 
-// accelerator is how guest instructions are run.
+// The ways to read and write disks.
+const (
+	aioURing   = "io_uring"
+	aioThreads = "threads"
+)
+
+// accelerator is how guest instructions are run and disks read.
 type accelerator struct {
 	kvm bool
+	// aio is aioURing or aioThreads.
+	aio string
 	// tscKHz is the frequency of the guest's time stamp counter under TCG.
 	tscKHz int
 }
@@ -66,12 +75,11 @@ func commandLine(p vmm.Plan, w wiring, acc accelerator) *args {
 		"-M", "microvm,isa-serial=off,ioapic2=off,memory-backend=memory",
 		"-m", strconv.Itoa(p.MemoryMiB), "-smp", strconv.Itoa(p.VCPUs))
 	acc.add(a)
-	a.add("-object", fmt.Sprintf("memory-backend-file,id=memory,mem-path=%s,size=%dM,share=%s",
-		a.path(w.memory), p.MemoryMiB, onOff(w.shared)))
+	a.memory(w, p.MemoryMiB)
 	a.add("-kernel", a.path(w.kernel), "-initrd", a.path(w.initramfs), "-append", acc.kernelLine())
 	a.add("-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", a.inherit(w.qmp)), "-mon", "chardev=qmp,mode=control")
 	for _, d := range w.disks {
-		a.disk(d)
+		a.disk(d, acc.aio)
 	}
 	a.add("-device", fmt.Sprintf("virtio-serial-device,id=serial,max_ports=2,bus=virtio-mmio-bus.%d", busSerial))
 	a.add("-chardev", fmt.Sprintf("socket,id=console,fd=%d", a.inherit(w.console)),
@@ -86,16 +94,27 @@ func commandLine(p vmm.Plan, w wiring, acc accelerator) *args {
 	return a
 }
 
+// memory adds the guest's memory, always under the same name, by which a
+// snapshot finds it.
+func (a *args) memory(w wiring, mib int) {
+	if w.memory == nil {
+		a.add("-object", fmt.Sprintf("memory-backend-ram,id=memory,size=%dM", mib))
+		return
+	}
+	a.add("-object", fmt.Sprintf("memory-backend-file,id=memory,mem-path=%s,size=%dM,share=%s",
+		a.path(w.memory), mib, onOff(w.shared)))
+}
+
 // disk adds one disk on the bus of its role. The descriptor is the only way
 // to the file, so a lock would only stand in the way of machines that share
 // an image.
-func (a *args) disk(d vmm.Disk) {
+func (a *args) disk(d vmm.Disk, aio string) {
 	name, fd := string(d.Role), a.inherit(d.File)
 	a.add("-add-fd", fmt.Sprintf("fd=%d,set=%d", fd, fd))
 	node := map[string]any{
 		"driver": "raw", "node-name": name, "read-only": d.ReadOnly,
 		"file": map[string]any{
-			"driver": "file", "filename": fmt.Sprintf("/dev/fdset/%d", fd), "locking": "off", "aio": "threads",
+			"driver": "file", "filename": fmt.Sprintf("/dev/fdset/%d", fd), "locking": "off", "aio": aio,
 			"read-only": d.ReadOnly,
 		},
 	}

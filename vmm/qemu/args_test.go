@@ -79,13 +79,13 @@ func TestDescriptorsOnTheCommandLineAreThoseOfTheChild(t *testing.T) {
 func TestReadOnlyDisksAreReadOnlyAtEveryLayer(t *testing.T) {
 	f := files(2)
 	a := &args{}
-	a.disk(vmm.Disk{Role: vmm.RoleImage, ReadOnly: true, File: f[0]})
-	if got := strings.Join(a.argv, " "); strings.Count(got, `"read-only":true`) != 2 || strings.Contains(got, "discard") {
+	a.disk(vmm.Disk{Role: vmm.RoleImage, ReadOnly: true, File: f[0]}, aioThreads)
+	if got := strings.Join(a.argv, " "); strings.Count(got, `"read-only":true`) != 2 || strings.Contains(got, "discard") || !strings.Contains(got, `"aio":"threads"`) {
 		t.Errorf("read-only disk: %s", got)
 	}
 	a = &args{}
-	a.disk(vmm.Disk{Role: vmm.RoleOwn, File: f[1]})
-	if got := strings.Join(a.argv, " "); strings.Count(got, `"read-only":false`) != 2 || strings.Count(got, `"discard":"unmap"`) != 2 {
+	a.disk(vmm.Disk{Role: vmm.RoleOwn, File: f[1]}, aioURing)
+	if got := strings.Join(a.argv, " "); strings.Count(got, `"read-only":false`) != 2 || strings.Count(got, `"discard":"unmap"`) != 2 || !strings.Contains(got, `"aio":"io_uring"`) {
 		t.Errorf("writable disk: %s", got)
 	}
 }

@@ -43,9 +43,13 @@ func (v *verdict) event(name string, data json.RawMessage) {
 	v.shutdown = d.Reason
 }
 
+// silentReset is what a kernel leaves that panics before it has a console.
+const silentReset = "the guest reset before it was ready, without a word on its console"
+
 // exit weighs it once the monitor is gone and its console read to the end.
-// death is how the process ended, empty if in order.
-func (v *verdict) exit(death string, c *monitor.Console) vmm.Exit {
+// death is how the process ended, empty if in order; ready tells whether the
+// guest ever was.
+func (v *verdict) exit(death string, c *monitor.Console, ready bool) vmm.Exit {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e := vmm.Exit{Time: time.Now()}
@@ -59,6 +63,8 @@ func (v *verdict) exit(death string, c *monitor.Console) vmm.Exit {
 		e.Reason, e.Detail = vmm.ReasonCrashed, death
 	case panicked != "":
 		e.Reason, e.Detail = vmm.ReasonPanic, panicked
+	case v.shutdown == "guest-reset" && !ready:
+		e.Reason, e.Detail = vmm.ReasonPanic, silentReset
 	case v.shutdown == "guest-reset" || v.shutdown == "guest-shutdown" || v.shutdown == "":
 		e.Reason = vmm.ReasonPoweroff
 	case v.shutdown == "guest-panic":

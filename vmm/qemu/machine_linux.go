@@ -18,8 +18,7 @@ type machine struct {
 	console *monitor.Console
 	verdict verdict
 	link    *guestLink
-	// memory holds the guest's memory, nil for a clone, which has its own
-	// pages only in QEMU.
+	// memory holds the guest's memory, nil where only QEMU has it.
 	memory *os.File
 	wires  *wires
 	// migration has the statuses of migrations, to be read by whoever
@@ -55,7 +54,7 @@ func newMachine(c *monitor.Process, w *wires) *machine {
 func (m *machine) supervise() {
 	<-m.child.Done()
 	<-m.qmp.gone // all events are in
-	m.exit = m.verdict.exit(m.child.Death(), m.console)
+	m.exit = m.verdict.exit(m.child.Death(), m.console, m.isReady())
 	m.link.close()
 	m.wires.closeOurs()
 	close(m.done)
@@ -102,6 +101,15 @@ func (m *machine) event(name string, data json.RawMessage) {
 	}
 }
 
+func (m *machine) isReady() bool {
+	select {
+	case <-m.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // Pid is QEMU's process.
 func (m *machine) Pid() int { return m.child.Pid() }
 
@@ -123,12 +131,8 @@ func (m *machine) Exit() vmm.Exit {
 
 // Connect dials a port of the guest. While the machine is paused it waits.
 func (m *machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
-	select {
-	case <-m.ready:
-	default:
-		if m.Exit().Reason == "" {
-			return nil, fmt.Errorf("connecting to port %d: the guest is not ready", port)
-		}
+	if !m.isReady() && m.Exit().Reason == "" {
+		return nil, fmt.Errorf("connecting to port %d: the guest is not ready", port)
 	}
 	c, err := m.link.dial(ctx, port)
 	if err != nil {

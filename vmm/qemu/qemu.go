@@ -40,10 +40,7 @@ type Driver struct {
 
 var _ vmm.Driver = (*Driver)(nil)
 
-const (
-	defaultBinary = "qemu-system-x86_64"
-	missing       = "qemu-system-x86_64 not found: apt install qemu-system-x86"
-)
+const defaultBinary = "qemu-system-x86_64"
 
 // Name is "qemu".
 func (d *Driver) Name() string { return "qemu" }
@@ -92,7 +89,7 @@ func (d *Driver) find(ctx context.Context) (s vmm.Support, path string, err erro
 		name = defaultBinary
 	}
 	if path, err = exec.LookPath(name); err != nil {
-		s.Missing = missing
+		s.Missing = name + " not found: apt install qemu-system-x86"
 		return s, "", nil
 	}
 	return s, path, d.chooseAccel(ctx, &s)

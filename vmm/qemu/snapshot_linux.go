@@ -10,6 +10,9 @@ import (
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
+// errMigration is wrapped when QEMU gave up saving or loading.
+var errMigration = errors.New("migration did not succeed")
+
 type capability struct {
 	Capability string `json:"capability"`
 	State      bool   `json:"state"`
@@ -26,8 +29,9 @@ func (m *machine) enable(ctx context.Context) error {
 }
 
 // Snapshot writes the paused machine's device state to s.State and its
-// memory to s.Memory. The memory of a clone of a template is part of the
-// state instead, and s.Memory is left empty.
+// memory to s.Memory. The memory of a template's clone is part of the state
+// instead, as is that of a machine restored from such a snapshot, and
+// s.Memory is left empty.
 func (m *machine) Snapshot(ctx context.Context, s vmm.Snapshot) error {
 	err := m.act(ctx, func() error {
 		if !m.paused {
@@ -57,7 +61,15 @@ func (m *machine) save(ctx context.Context, f *os.File) error {
 
 // load reads the device state from f and lets the machine run.
 func (m *machine) load(ctx context.Context, f *os.File) error {
-	if err := m.migrate(ctx, f, "migrate-incoming"); err != nil {
+	err := m.migrate(ctx, f, "migrate-incoming")
+	if errors.Is(err, errMigration) {
+		select { // QEMU leaves by itself and says why
+		case <-m.child.Done():
+			err = errors.New(m.child.Death())
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("loading the snapshot: %w", err)
 	}
 	return m.qmp.call(ctx, "cont", nil)
@@ -96,7 +108,7 @@ func (m *machine) migrated(ctx context.Context) error {
 			case "completed":
 				return nil
 			case "failed", "cancelled":
-				return fmt.Errorf("migration %s", status)
+				return fmt.Errorf("%w: %s", errMigration, status)
 			}
 		case <-m.qmp.gone:
 			return errMonitorGone

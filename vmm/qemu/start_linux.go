@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/monitor"
@@ -22,12 +23,16 @@ func (d *Driver) Start(ctx context.Context, p vmm.Plan) (vmm.Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting machine %q: %w", p.ID, err)
 	}
-	acc := accelerator{kvm: s.Accel == "kvm"}
+	acc := accelerator{kvm: s.Accel == "kvm", aio: diskAIO()}
 	if !acc.kvm {
 		acc.tscKHz = s.ClockKHz
 	}
 	var m *machine
 	if err == nil {
+		m, err = d.start(ctx, binary, acc, p)
+	}
+	if err != nil && acc.aio == aioURing && strings.Contains(err.Error(), aioURing) {
+		acc.aio = aioThreads // the kernel has it, this build of QEMU does not
 		m, err = d.start(ctx, binary, acc, p)
 	}
 	if err != nil {
@@ -123,17 +128,18 @@ func (w *wires) disk(d vmm.Disk) (*os.File, error) {
 	return f, nil
 }
 
-// layMemory makes the guest's memory: fresh, shared with other clones of a
-// template, or a copy of a snapshot's.
+// layMemory makes the guest's memory: fresh, a copy of a snapshot's, or a
+// template's, which stays as it is.
 func (w *wires) layMemory(p vmm.Plan) error {
 	size := int64(p.MemoryMiB) << 20
 	var err error
 	switch {
-	case p.Restore == nil || length(p.Restore.Memory) == 0:
-		// A snapshot of a clone has its memory in the state.
+	case p.Restore == nil:
 		w.memory, err = newMemory(size)
+	case length(p.Restore.Memory) == 0:
+		return nil // a clone's snapshot: what is in the state goes to no file
 	case length(p.Restore.Memory) != size:
-		err = fmt.Errorf("snapshot has %d bytes of memory, the plan %d", length(p.Restore.Memory), size)
+		return fmt.Errorf("snapshot has %d bytes of memory, the plan %d", length(p.Restore.Memory), size)
 	case isTemplate(p.Restore.Memory):
 		w.theirs.memory = p.Restore.Memory
 		return nil

@@ -3,6 +3,7 @@ package vmmbus_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 
@@ -112,13 +113,13 @@ func TestAWatchGoesOnWithTheNextVmmd(t *testing.T) {
 	first.stop()
 	d.Machine("ends").Crash("as asked")
 	serve(t, address, d, dir)
-	seen := map[string]vmm.State{}
-	for len(seen) < 2 {
-		i := <-changes
+	want := map[string]vmm.State{"lives": vmm.StateRunning, "ends": vmm.StateEnded}
+	for seen := map[string]vmm.State{}; !maps.Equal(seen, want); {
+		i, ok := <-changes
+		if !ok {
+			t.Fatal("the watch ended with the first vmmd")
+		}
 		seen[i.ID] = i.State
-	}
-	if seen["lives"] != vmm.StateRunning || seen["ends"] != vmm.StateEnded {
-		t.Errorf("after the restart: %v", seen)
 	}
 	if err := client.Stop(t.Context(), "lives"); err != nil {
 		t.Errorf("the new vmmd does not hold the machine: %v", err)

@@ -15,18 +15,22 @@ const quiet = 300 * time.Millisecond
 
 func (g *guest) pause() {
 	g.s.Helper()
-	if err := g.machine.Pause(g.s.ctx); err != nil {
-		if errors.Is(err, vmm.ErrUnsupported) {
-			g.s.Skipf("SKIPPED: driver %s cannot pause: %v", g.s.support.Driver, err)
-		}
-		g.s.Fatalf("pausing: %v", err)
-	}
+	g.turned("pause", g.machine.Pause(g.s.ctx))
 }
 
 func (g *guest) resume() {
 	g.s.Helper()
-	if err := g.machine.Resume(g.s.ctx); err != nil {
-		g.s.Fatalf("resuming: %v", err)
+	g.turned("resume", g.machine.Resume(g.s.ctx))
+}
+
+// turned skips the test of a driver that cannot.
+func (g *guest) turned(what string, err error) {
+	g.s.Helper()
+	switch {
+	case errors.Is(err, vmm.ErrUnsupported):
+		g.s.Skipf("SKIPPED: driver %s cannot %s: %v", g.s.support.Driver, what, err)
+	case err != nil:
+		g.s.Fatalf("%s: %v", what, err)
 	}
 }
 

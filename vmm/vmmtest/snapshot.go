@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
@@ -35,9 +36,16 @@ func (s *suite) counted() (*guest, *process) {
 	return g, p
 }
 
-// snapshot pauses a machine and snapshots it.
+// snapshot pauses a machine and snapshots it. Output that the guest does not
+// know to be delivered yet is sent again to the host that attaches next, so
+// the guest is given the time to learn it: its answers leave in order.
 func (g *guest) snapshot() vmm.Snapshot {
 	g.s.Helper()
+	for range 2 {
+		if _, err := g.control.Hello(g.s.ctx, &proto.HelloRequest{Version: proto.Version}); err != nil {
+			g.s.Fatalf("hello before the snapshot: %v", err)
+		}
+	}
 	g.pause()
 	f := g.s.files()
 	if err := g.machine.Snapshot(g.s.ctx, f); err != nil {

@@ -20,10 +20,10 @@ type Harnessed struct {
 	// Plan makes a fresh plan: its own ID, Dir, Console and writable disk,
 	// and an image with the programs of vmm/fake/program in its PATH. Its
 	// files live until the test ends.
-	Plan func(t *testing.T) vmm.Plan
+	Plan func(t testing.TB) vmm.Plan
 	// NeverReady and PanicAtBoot turn a plan into one whose guest never
 	// rings, or whose kernel panics before it could.
-	NeverReady, PanicAtBoot func(t *testing.T, p *vmm.Plan)
+	NeverReady, PanicAtBoot func(t testing.TB, p *vmm.Plan)
 	// Kill ends the monitor as SIGKILL does; nil means to send that to
 	// Machine.Pid.
 	Kill func(m vmm.Machine)
@@ -60,6 +60,7 @@ func run(t *testing.T, fresh func(t *testing.T) Harnessed, cases []testCase) {
 			case c.snapshots && !s.Snapshots:
 				t.Skipf("SKIPPED: driver %s %s cannot snapshot", s.Driver, s.Version)
 			}
+			t.Logf("driver %s %s with %s", s.Driver, s.Version, s.Accel)
 			watchLeaks(t)
 			c.run(&suite{T: t, Harnessed: h, ctx: ctx, support: s})
 		})

@@ -25,7 +25,9 @@ const (
 	// translated code; an eighth of the guest's memory comes on top for page
 	// tables and device buffers.
 	overheadMiB = 320
-	maxTasks    = 512
+	// workerMiB is for the worker, which holds some buffers per stream.
+	workerMiB = 512
+	maxTasks  = 512
 )
 
 // errNoScope says why there are no limits.
@@ -68,6 +70,8 @@ func divideScope(p Plan, uid, gid int) (*Cgroup, error) {
 	steps := []struct{ file, value string }{
 		{worker + "/cgroup.procs", strconv.Itoa(os.Getpid())},
 		{scope + "/cgroup.subtree_control", "+cpu +memory +pids"},
+		{worker + "/memory.max", strconv.Itoa(workerMiB << 20)},
+		{worker + "/pids.max", strconv.Itoa(maxTasks)},
 		{vm + "/memory.max", strconv.FormatInt(limit, 10)},
 		{vm + "/memory.oom.group", "1"},
 		{vm + "/pids.max", strconv.Itoa(maxTasks)},

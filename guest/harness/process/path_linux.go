@@ -42,6 +42,9 @@ func find(name, cwd string, env []string) (string, *proto.ProcessStatus) {
 		return name, executable(name, resolve(cwd, name))
 	}
 	missing := refusal(codeNotFound, name, "not found")
+	if name == "" {
+		return "", refusal(codeNotFound, `""`, "not found")
+	}
 	for dir := range strings.SplitSeq(getenv(env, "PATH"), ":") {
 		path := filepath.Join(resolve(cwd, dir), name)
 		why := executable(name, path)

@@ -34,6 +34,9 @@ type stream struct {
 	pending []byte
 }
 
+// pipeSize is the largest that an ordinary user may ask for.
+const pipeSize = 1 << 20
+
 // newStream makes a pipe and returns the program's end of it.
 func newStream(p *process, k proto.Kind) (*stream, *os.File, error) {
 	var fds [2]int
@@ -45,6 +48,9 @@ func newStream(p *process, k proto.Kind) (*stream, *os.File, error) {
 		ours, theirs = theirs, ours
 	}
 	unix.SetNonblock(ours, true) // so that its file waits by events
+	// A large pipe means fewer switches between the program and the harness;
+	// where the limit forbids it the pipe is as it was.
+	unix.FcntlInt(uintptr(ours), unix.F_SETPIPE_SZ, pipeSize)
 	name := k.String()
 	return &stream{process: p, kind: k, file: os.NewFile(uintptr(ours), name)}, os.NewFile(uintptr(theirs), name), nil
 }
@@ -87,12 +93,13 @@ func (s *stream) take(c Conn) (*os.File, error) {
 			s.mu.Unlock()
 			return f, nil
 		}
-		old, released, f := s.conn, s.released, s.file
-		s.mu.Unlock()
-		if !dead(old) {
+		if !dead(s.conn) {
+			s.mu.Unlock()
 			return nil, ErrTaken
 		}
-		s.wake(f)
+		s.wake(s.file) // under mu: release undoes it
+		released := s.released
+		s.mu.Unlock()
 		select {
 		case <-released:
 		case <-gone(c):

@@ -26,11 +26,11 @@ type account struct {
 // groups and the home /.
 func lookup(root, user string) (account, error) {
 	who, group, named := strings.Cut(user, ":")
-	if who == "" && (user != "" || named) {
-		return account{}, fmt.Errorf("user %q: no name before the colon, NAME[:GROUP] or UID[:GID] expected", user)
+	if user == "" {
+		who = superuser
 	}
 	if who == "" {
-		who = "0"
+		return account{}, fmt.Errorf("user %q: no name before the colon, NAME[:GROUP] or UID[:GID] expected", user)
 	}
 	a, err := passwd(root, who)
 	if err != nil {
@@ -44,6 +44,9 @@ func lookup(root, user string) (account, error) {
 	a.groups = nil
 	return a, err
 }
+
+// superuser is number 0 also where no file says so.
+const superuser = "root"
 
 // passwd finds a user by name, else by number.
 func passwd(root, who string) (account, error) {
@@ -61,7 +64,7 @@ func passwd(root, who string) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	if !ok && !number {
+	if !ok && !number && who != superuser {
 		return account{}, fmt.Errorf("user %q is not in the guest's /etc/passwd; give its number instead", who)
 	}
 	if found.home == "" {
