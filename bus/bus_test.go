@@ -55,6 +55,9 @@ func (s *thing) table() bus.Interface {
 		Methods: bus.Methods{
 			"Echo": func(_ context.Context, _ *bus.Request, d bus.Dict) (bus.Dict, error) { return d, nil },
 			"Fail": func(_ context.Context, _ *bus.Request, code string) error {
+				if code == "raw" {
+					return errors.New("not \xff text \x00")
+				}
 				return api.Errorf(api.Code(code), "as asked: %s", code)
 			},
 			"Hang": func(ctx context.Context, _ *bus.Request) error {
@@ -149,6 +152,16 @@ func TestAnErrorKeepsItsCodeAndMessageOverTheBus(t *testing.T) {
 		if api.CodeOf(err) != code || err.Error() != "as asked: "+string(code) {
 			t.Errorf("%s came back as %s: %v", code, api.CodeOf(err), err)
 		}
+	}
+}
+
+func TestAnErrorThatIsNoTextReachesTheCaller(t *testing.T) {
+	_, _, thing := connect(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := thing.Call(ctx, "Fail", bus.Args{"raw"})
+	if err == nil || !strings.Contains(err.Error(), "not \ufffd text \ufffd") {
+		t.Errorf("error %v", err)
 	}
 }
 

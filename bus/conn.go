@@ -74,16 +74,6 @@ func (c *Conn) Claim(ctx context.Context, name string) error {
 	return nil
 }
 
-// Release gives a well-known name back, so that the bus can start the service
-// anew for the next caller.
-func (c *Conn) Release(ctx context.Context, name string) error {
-	var reply uint32
-	if err := c.bus().Call(ctx, "ReleaseName", Args{name}, &reply); err != nil {
-		return fmt.Errorf("releasing the bus name %s: %w", name, err)
-	}
-	return nil
-}
-
 // HasOwner tells whether somebody owns a well-known name, or the bus could
 // start somebody who would.
 func (c *Conn) HasOwner(ctx context.Context, name string) (bool, error) {

@@ -19,7 +19,13 @@ func ToError(err error) *dbus.Error {
 		return e
 	}
 	e := api.AsError(err)
-	return dbus.NewError(ErrorPrefix+string(e.Code), []any{e.Message})
+	return dbus.NewError(ErrorPrefix+string(e.Code), []any{text(e.Message)})
+}
+
+// text makes of s what a string on the bus can be. An error that cannot be
+// sent would leave its caller waiting.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\ufffd"), "\x00", "\ufffd")
 }
 
 // FromError turns an error of godbus into an *api.Error: ours back to what

@@ -33,15 +33,6 @@ func (r *Request) File(fd dbus.UnixFD) *os.File {
 	return r.received[fd]
 }
 
-// Keep is File, but the file becomes the handler's to close.
-func (r *Request) Keep(fd dbus.UnixFD) *os.File {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f := r.received[fd]
-	delete(r.received, fd)
-	return f
-}
-
 // Send gives a file to the reply, which closes it once it is sent, and
 // returns the descriptor to put among the out-arguments. A nil file gives -1,
 // for a handler that returns an error beside it.

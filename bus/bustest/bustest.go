@@ -5,6 +5,7 @@ package bustest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,10 +117,11 @@ func run(tb testing.TB, cmd *exec.Cmd) string {
 	return strings.TrimSpace(address)
 }
 
-// Dial connects to a bus; the connection ends with the test.
+// Dial connects to a bus; the connection ends with the test, after what it
+// registered later.
 func Dial(tb testing.TB, address string) *bus.Conn {
 	tb.Helper()
-	c, err := bus.Dial(tb.Context(), address)
+	c, err := bus.Dial(context.WithoutCancel(tb.Context()), address)
 	if err != nil {
 		tb.Fatal(err)
 	}

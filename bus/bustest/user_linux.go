@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"runtime"
@@ -32,7 +33,7 @@ func DialAs(tb testing.TB, address string, uid int) *bus.Conn {
 			done <- result{err: errno}
 			return
 		}
-		c, err := bus.Dial(tb.Context(), address)
+		c, err := bus.Dial(context.WithoutCancel(tb.Context()), address)
 		done <- result{c, err}
 	}()
 	r := <-done

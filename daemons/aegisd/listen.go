@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
@@ -49,12 +50,11 @@ func listenAt(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("removing the socket of an earlier aegisd: %w", err)
 	}
+	// Born with its mode: between making it and a chmod somebody could connect.
+	before := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
+	syscall.Umask(before)
 	if err != nil {
-		return nil, fmt.Errorf("listening: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	return l, nil

@@ -59,9 +59,9 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	return serve(ctx, svc, p, l, log)
 }
 
-// serve answers on every transport until ctx ends or one of them fails.
-func serve(ctx context.Context, svc *instance.Service, p parts, l net.Listener, log *slog.Logger) error {
-	group, ctx := errgroup.WithContext(ctx)
+// serve answers on every transport until stop ends or one of them fails.
+func serve(stop context.Context, svc *instance.Service, p parts, l net.Listener, log *slog.Logger) error {
+	group, ctx := errgroup.WithContext(stop)
 	ready := func() {
 		log.Info("ready", "composition", p.name, "version", api.Version)
 		tell(log, bus.NotifyReady)
@@ -77,7 +77,17 @@ func serve(ctx context.Context, svc *instance.Service, p parts, l net.Listener, 
 		tell(log, bus.NotifyStopping)
 		return nil
 	})
-	return group.Wait()
+	return unlessStopped(stop, group.Wait(), log)
+}
+
+// unlessStopped forgives what fails once we have been told to end: the bus
+// connection ends with us, and a server may see that before it sees why.
+func unlessStopped(stop context.Context, err error, log *slog.Logger) error {
+	if stop.Err() == nil || err == nil {
+		return err
+	}
+	log.Debug("ended with an error", "error", err)
+	return nil
 }
 
 // tell tells whoever started us. It may have stopped listening: `aegis up`

@@ -41,6 +41,18 @@ func started(t *testing.T, o options) (stop func() error) {
 	}
 }
 
+func TestAConnectionThatEndsWithTheDaemonIsNoFailure(t *testing.T) {
+	lost, log := api.Errorf(api.Unavailable, "the connection to the message bus was lost"), slog.New(slog.DiscardHandler)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := unlessStopped(ctx, lost, log); err == nil {
+		t.Error("a lost bus is no failure")
+	}
+	cancel()
+	if err := unlessStopped(ctx, lost, log); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
 func TestStandaloneDaemonFromStartToEnd(t *testing.T) {
 	home := t.TempDir()
 	o, err := parse([]string{"--standalone", "--home", home, "--share", t.TempDir()}, func(string) string { return "" })

@@ -5,69 +5,60 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
-	"time"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 )
 
-// redial is how long a lost bus is left alone.
-const redial = time.Second
-
 func main() {
-	address := flag.String("bus", "system", "D-Bus `address` to serve on")
-	state := flag.String("state", "/var/lib/aegis/imaged", "`directory` of images and disks")
-	share := flag.String("share", "", "`directory` with the base image (default beside the program, else /usr/share/aegisvm)")
-	client := flag.String("client", "aegis", "`user` who may call, besides root")
-	flag.Parse()
+	o, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "aegis-imaged: %v\n", err)
+		os.Exit(2)
+	case o.version:
+		fmt.Println("aegis-imaged", api.Version)
+		return
+	}
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	store, err := image.Open(*state, image.Options{Base: base(*share), Log: log})
-	if err != nil {
-		log.Error("aegis-imaged cannot start", "error", err)
+	if err := run(ctx, o, log, level); err != nil {
+		log.Error("aegis-imaged failed", "error", err)
+		stop()
 		os.Exit(1)
 	}
-	defer store.Close()
-	for ctx.Err() == nil {
-		if err := serve(ctx, *address, store, *client, level); err != nil {
-			log.Error("not on the bus", "error", err, "retry", redial)
-		}
-		select {
-		case <-time.After(redial):
-		case <-ctx.Done():
-		}
-	}
 }
 
-// serve serves the store until ctx or the bus ends.
-func serve(ctx context.Context, address string, store image.Store, client string, level *slog.LevelVar) error {
-	conn, err := bus.Dial(ctx, address)
+// run serves the store until ctx ends, on a new connection whenever the bus
+// was lost.
+func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) error {
+	store, err := image.Open(o.state, image.Options{Base: base(o.share), Log: log})
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.ExportLogControl("aegis-imaged", level); err != nil {
-		return err
-	}
-	return imagebus.Serve(ctx, conn, store, client, func() { bus.NotifyReady() })
-}
-
-// base is the OCI layout of the base image.
-func base(share string) string {
-	if exe, err := os.Executable(); share == "" && err == nil {
-		share = filepath.Join(filepath.Dir(exe), "../share/aegisvm")
-	}
-	if _, err := os.Stat(share); err != nil {
-		share = "/usr/share/aegisvm"
-	}
-	return filepath.Join(share, "base")
+	defer store.Close()
+	defer context.AfterFunc(ctx, func() { _ = bus.NotifyStopping() })()
+	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
+		if err := conn.ExportLogControl("aegis-imaged", level); err != nil {
+			return err
+		}
+		return imagebus.Serve(ctx, conn, store, o.client, func() {
+			if err := bus.NotifyReady(); err != nil {
+				log.Error("systemd was not told", "error", err)
+			}
+		})
+	})
 }

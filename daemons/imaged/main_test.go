@@ -104,3 +104,23 @@ func TestAStateThatCannotBeIsToldAtOnce(t *testing.T) {
 		t.Errorf("%v: %s", err, d.log.String())
 	}
 }
+
+func TestTheCommandLineIsStrict(t *testing.T) {
+	for _, args := range [][]string{{"serve"}, {"--no-such-flag"}} {
+		if err := start(t, args...).Wait(); err == nil || err.(*exec.ExitError).ExitCode() != 2 {
+			t.Errorf("%q: %v, exit 2 expected", args, err)
+		}
+	}
+}
+
+func TestASecondDaemonEndsAndSaysWhy(t *testing.T) {
+	address := bustest.Start(t)
+	conn := bustest.Dial(t, address)
+	if err := conn.Claim(t.Context(), bus.ImageName); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, "--bus", address, "--state", t.TempDir())
+	if err := d.Wait(); err == nil || !bytes.Contains(d.log.Bytes(), []byte("is taken")) {
+		t.Errorf("%v: %s", err, d.log.String())
+	}
+}

@@ -2,6 +2,7 @@ package qemu_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/xfeldman/aegisvm/vmm/qemu"
 	"github.com/xfeldman/aegisvm/vmm/vmmtest"
@@ -11,6 +12,8 @@ func TestConformance(t *testing.T) {
 	a := vmmtest.Real(t)
 	d := &qemu.Driver{}
 	vmmtest.Run(t, func(*testing.T) vmmtest.Harnessed {
-		return vmmtest.Harnessed{Driver: d, Plan: a.Plan, NeverReady: a.NeverReady, PanicAtBoot: a.PanicAtBoot}
+		return vmmtest.Harnessed{
+			Driver: d, Plan: a.Plan, NeverReady: a.NeverReady, PanicAtBoot: a.PanicAtBoot, Patience: 3 * time.Minute,
+		}
 	})
 }

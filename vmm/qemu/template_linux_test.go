@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/qemu"
@@ -77,7 +78,7 @@ func TestATemplateIsACopyThatNobodyCanWriteTo(t *testing.T) {
 func TestConformanceOfClones(t *testing.T) {
 	a := vmmtest.Real(t)
 	vmmtest.RunSnapshots(t, func(t *testing.T) vmmtest.Harnessed {
-		return vmmtest.Harnessed{Driver: templating{&qemu.Driver{}, t}, Plan: a.Plan}
+		return vmmtest.Harnessed{Driver: templating{&qemu.Driver{}, t}, Plan: a.Plan, Patience: 3 * time.Minute}
 	})
 }
 

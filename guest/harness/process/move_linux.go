@@ -5,13 +5,13 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"time"
 
+	"github.com/xfeldman/aegisvm/guest/harness/quick"
 	"github.com/xfeldman/aegisvm/guest/proto/link"
 )
 
 // input moves bytes from c to the pipe f, until c ends or the process does.
-func (s *stream) input(c Conn, f *os.File) (broken bool) {
+func (s *stream) input(c Conn, f *quick.File) (broken bool) {
 	switch _, err := io.Copy(f, c); {
 	case err == nil:
 		return false
@@ -23,7 +23,7 @@ func (s *stream) input(c Conn, f *os.File) (broken bool) {
 
 // output moves bytes from the pipe f to c, until all holders of the pipe have
 // closed it, or the process has ended and the pipe is empty.
-func (s *stream) output(c Conn, f *os.File) (broken bool) {
+func (s *stream) output(c Conn, f *quick.File) (broken bool) {
 	buf := link.NewBuffer()
 	n := copy(buf.Room(), s.pending)
 	s.pending = nil
@@ -58,21 +58,13 @@ func send(c Conn, b link.Buffer, n int) (int, error) {
 }
 
 // rest reads what is in the pipe without waiting: io.EOF when it is empty.
-func rest(f *os.File, buf []byte) (int, error) {
-	f.SetReadDeadline(time.Time{})
-	raw, err := f.SyscallConn()
+func rest(f *quick.File, buf []byte) (int, error) {
+	n, err := f.ReadNow(buf)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
 	if err != nil {
 		return 0, err
-	}
-	n := 0
-	if err := raw.Read(func(fd uintptr) bool {
-		n, _ = syscall.Read(int(fd), buf)
-		return true
-	}); err != nil {
-		return 0, err
-	}
-	if n <= 0 {
-		return 0, io.EOF
 	}
 	return n, os.ErrDeadlineExceeded // there may be more
 }

@@ -160,7 +160,7 @@ func (c *Conn) consume(n int) {
 	c.mu.Lock()
 	c.consumed += n
 	n = c.consumed
-	if n < window/4 || c.gotEnd || c.broken || c.closed {
+	if n < window/2 || c.gotEnd || c.broken || c.closed {
 		n = 0
 	}
 	c.consumed -= n

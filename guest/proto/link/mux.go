@@ -8,7 +8,7 @@ import (
 // window is how many bytes of one stream may be under way to a reader that is
 // slow. With much less, a fast writer would wait until the reader's machine is
 // scheduled.
-const window = 1 << 20
+const window = 4 << 20
 
 // maxStreams bounds what the other side can open.
 const maxStreams = 4096
