@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -161,11 +162,14 @@ func boot(t testing.TB, tree string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	leader, err := awaitReady(notify, time.Minute)
 	t.Cleanup(func() {
-		cmd.Process.Kill()
+		// The end of its PID 1 ends all of the tree; nspawn follows.
+		if leader == 0 || syscall.Kill(leader, syscall.SIGKILL) != nil {
+			cmd.Process.Kill()
+		}
 		cmd.Wait()
 	})
-	leader, err := awaitReady(notify, time.Minute)
 	if err != nil {
 		out, _ := os.ReadFile(log)
 		t.Fatalf("booting the tree: %v\n%s", err, out)

@@ -12,7 +12,7 @@ import (
 
 // serial is a link over a serial port.
 type serial struct {
-	port port
+	port *port
 	link *link.Server
 }
 

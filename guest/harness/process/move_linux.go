@@ -5,39 +5,45 @@ import (
 	"io"
 	"os"
 	"syscall"
-
-	"github.com/xfeldman/aegisvm/guest/harness/quick"
-	"github.com/xfeldman/aegisvm/guest/proto/link"
+	"time"
 )
 
+// chunk is how much is moved at once.
+const chunk = 64 << 10
+
 // input moves bytes from c to the pipe f, until c ends or the process does.
-func (s *stream) input(c Conn, f *quick.File) (broken bool) {
-	switch _, err := io.Copy(f, c); {
-	case err == nil:
-		return false
-	case errors.Is(err, syscall.EPIPE) || s.over():
-		return false // nobody reads the pipe any more
+func (s *stream) input(c Conn, f *os.File) (broken bool) {
+	buf := make([]byte, chunk)
+	n := 0
+	var rerr error
+	for {
+		if _, err := f.Write(buf[:n]); err != nil {
+			return false // nobody reads the pipe any more
+		}
+		if rerr != nil {
+			return !errors.Is(rerr, io.EOF)
+		}
+		n, rerr = c.Read(buf)
 	}
-	return true
 }
 
 // output moves bytes from the pipe f to c, until all holders of the pipe have
 // closed it, or the process has ended and the pipe is empty.
-func (s *stream) output(c Conn, f *quick.File) (broken bool) {
-	buf := link.NewBuffer()
-	n := copy(buf.Room(), s.pending)
+func (s *stream) output(c Conn, f *os.File) (broken bool) {
+	buf := make([]byte, chunk)
+	n := copy(buf, s.pending)
 	s.pending = nil
 	var rerr error
 	for {
-		if m, werr := send(c, buf, n); werr != nil {
-			s.pending = append([]byte(nil), buf.Room()[:n-m]...)
+		if m, werr := c.Write(buf[:n]); werr != nil {
+			s.pending = append([]byte(nil), buf[m:n]...)
 			return !errors.Is(werr, syscall.EPIPE)
 		}
 		switch {
 		case rerr == nil:
-			n, rerr = f.Read(buf.Room())
+			n, rerr = f.Read(buf)
 		case errors.Is(rerr, os.ErrDeadlineExceeded) && s.over():
-			n, rerr = rest(f, buf.Room())
+			n, rerr = rest(f, buf)
 		case errors.Is(rerr, os.ErrDeadlineExceeded):
 			return dead(c)
 		default:
@@ -47,24 +53,22 @@ func (s *stream) output(c Conn, f *quick.File) (broken bool) {
 	}
 }
 
-// send writes the first n bytes of b; what was not sent stands at its head.
-func send(c Conn, b link.Buffer, n int) (int, error) {
-	if l, ok := c.(*link.Conn); ok {
-		return l.WriteBuffer(b, n)
-	}
-	m, err := c.Write(b.Room()[:n])
-	copy(b.Room(), b.Room()[m:n])
-	return m, err
-}
-
 // rest reads what is in the pipe without waiting: io.EOF when it is empty.
-func rest(f *quick.File, buf []byte) (int, error) {
-	n, err := f.ReadNow(buf)
-	if n == 0 && err == nil {
-		err = io.EOF
-	}
+func rest(f *os.File, buf []byte) (int, error) {
+	f.SetReadDeadline(time.Time{})
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return 0, err
+	}
+	n := 0
+	if err := raw.Read(func(fd uintptr) bool {
+		n, _ = syscall.Read(int(fd), buf)
+		return true
+	}); err != nil {
+		return 0, err
+	}
+	if n <= 0 {
+		return 0, io.EOF
 	}
 	return n, os.ErrDeadlineExceeded // there may be more
 }

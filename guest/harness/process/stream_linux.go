@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/xfeldman/aegisvm/guest/harness/quick"
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
 
@@ -26,17 +25,14 @@ type stream struct {
 	process *process
 	kind    proto.Kind
 
-	mu   sync.Mutex  // guards the fields below
-	file *quick.File // nil when all bytes were moved
+	mu   sync.Mutex // guards the fields below
+	file *os.File   // nil when all bytes were moved
 	// conn moves the bytes now; released is closed when it has stopped.
 	conn     Conn
 	released chan struct{}
 	// pending are bytes that were taken from the pipe when conn broke.
 	pending []byte
 }
-
-// pipeSize is the largest that an ordinary user may ask for.
-const pipeSize = 1 << 20
 
 // newStream makes a pipe and returns the program's end of it.
 func newStream(p *process, k proto.Kind) (*stream, *os.File, error) {
@@ -49,17 +45,8 @@ func newStream(p *process, k proto.Kind) (*stream, *os.File, error) {
 		ours, theirs = theirs, ours
 	}
 	unix.SetNonblock(ours, true) // so that its file waits by events
-	// A large pipe means fewer switches between the program and the harness;
-	// where the limit forbids it the pipe is as it was.
-	unix.FcntlInt(uintptr(ours), unix.F_SETPIPE_SZ, pipeSize)
 	name := k.String()
-	end := os.NewFile(uintptr(theirs), name)
-	file, err := quick.New(os.NewFile(uintptr(ours), name))
-	if err != nil {
-		end.Close()
-		return nil, nil, err
-	}
-	return &stream{process: p, kind: k, file: file}, end, nil
+	return &stream{process: p, kind: k, file: os.NewFile(uintptr(ours), name)}, os.NewFile(uintptr(theirs), name), nil
 }
 
 // ErrTaken says that somebody else has dialled the stream, or has had it.
@@ -87,7 +74,7 @@ func (s *stream) serve(c Conn) error {
 
 // take makes c the one that moves the bytes. A former one that is dead is
 // waited for, for it is about to stop.
-func (s *stream) take(c Conn) (*quick.File, error) {
+func (s *stream) take(c Conn) (*os.File, error) {
 	for {
 		s.mu.Lock()
 		switch {
@@ -100,13 +87,12 @@ func (s *stream) take(c Conn) (*quick.File, error) {
 			s.mu.Unlock()
 			return f, nil
 		}
-		if !dead(s.conn) {
-			s.mu.Unlock()
+		old, released, f := s.conn, s.released, s.file
+		s.mu.Unlock()
+		if !dead(old) {
 			return nil, ErrTaken
 		}
-		s.wake(s.file) // under mu: release undoes it
-		released := s.released
-		s.mu.Unlock()
+		s.wake(f)
 		select {
 		case <-released:
 		case <-gone(c):
@@ -131,7 +117,7 @@ func (s *stream) release(broken bool) {
 
 // watch wakes move when the process has ended or nobody takes its output any
 // more. Input that has arrived is still given to the process.
-func (s *stream) watch(c Conn, f *quick.File, moved <-chan struct{}) {
+func (s *stream) watch(c Conn, f *os.File, moved <-chan struct{}) {
 	left := gone(c)
 	if s.kind == proto.Stdin {
 		left = nil
@@ -147,7 +133,7 @@ func (s *stream) watch(c Conn, f *quick.File, moved <-chan struct{}) {
 }
 
 // wake makes a process's output be given back if nobody takes it.
-func (s *stream) wake(f *quick.File) {
+func (s *stream) wake(f *os.File) {
 	if s.kind != proto.Stdin {
 		f.SetDeadline(past)
 	}
@@ -158,7 +144,7 @@ var past = time.Unix(1, 0)
 func (s *stream) over() bool { return s.process.ended() }
 
 // move returns whether c broke before all bytes were moved.
-func (s *stream) move(c Conn, f *quick.File) (broken bool) {
+func (s *stream) move(c Conn, f *os.File) (broken bool) {
 	if s.kind == proto.Stdin {
 		return s.input(c, f)
 	}

@@ -48,10 +48,10 @@ func (d *guestDecoder) belongs(f frame) bool {
 	switch {
 	case f.kind == kindReset:
 		return !d.lost || d.run >= maxFrame
-	case f.kind == kindAccept:
-		return false
+	case f.kind == kindData:
+		return !d.lost && d.begun && f.epoch == d.epoch
 	}
-	return !d.lost && d.begun && f.epoch == d.epoch
+	return false
 }
 
 // lose drops what cannot be a frame of the epoch: one byte, and all that
@@ -76,7 +76,7 @@ func (d *hostDecoder) next(b []byte) (int, frame, error) {
 		return d.hunt(b), frame{}, nil
 	}
 	f, n, err := decode(b)
-	if err == nil && n > 0 && (f.kind < kindOpen || f.epoch != d.epoch) {
+	if err == nil && n > 0 && (f.kind != kindData || f.epoch != d.epoch) {
 		err = errFrame
 	}
 	return n, f, err

@@ -9,7 +9,7 @@ import (
 const (
 	// maxFrame is what a virtio-serial port takes in one write.
 	maxFrame = 32 << 10
-	headLen  = 12 + epochLen
+	headLen  = 8 + epochLen
 	tailLen  = 8
 	maxBody  = maxFrame - headLen - tailLen
 	// padding leaves a whole frame's length of zeros after any cut frame.
@@ -27,53 +27,33 @@ const (
 	kindNone   kind = iota
 	kindReset       // host to guest: a new epoch begins
 	kindAccept      // guest to host: it has begun
-	kindOpen        // host to guest: a new stream; the body is its port
-	kindData        // bytes of a stream
-	kindCredit      // so many more bytes of a stream may be sent
-	kindEnd         // no more data of the stream will be sent
-	kindStop        // no more data of the stream is wanted
+	kindData
 )
-
-// bodyLen is the length of a frame's body, but for kindData.
-func (k kind) bodyLen() int {
-	if k == kindOpen || k == kindCredit {
-		return 4
-	}
-	return 0
-}
 
 // errFrame says that the other side broke the framing.
 var errFrame = errors.New("malformed frame on the link")
 
 // putHead writes the head of a frame into the first headLen bytes of b.
-func putHead(b []byte, k kind, stream uint32, e *epoch, body int) {
+func putHead(b []byte, k kind, e *epoch, body int) {
 	copy(b, "AGL")
 	b[3] = byte(k)
 	binary.BigEndian.PutUint32(b[4:], uint32(body))
-	binary.BigEndian.PutUint32(b[8:], stream)
-	copy(b[12:headLen], e[:])
+	copy(b[8:headLen], e[:])
 }
 
-// small makes a frame without data; value is its body where it has one.
-func small(k kind, stream uint32, e *epoch, value uint32) []byte {
-	b := make([]byte, headLen, headLen+4+tailLen)
-	putHead(b, k, stream, e, k.bodyLen())
-	if k.bodyLen() > 0 {
-		b = binary.BigEndian.AppendUint32(b, value)
-	}
+// control makes a frame without a body.
+func control(k kind, e *epoch) []byte {
+	b := make([]byte, headLen, headLen+tailLen)
+	putHead(b, k, e, 0)
 	return append(b, e[:tailLen]...)
 }
 
 // frame is one decoded frame; its body is part of the decoder's input.
 type frame struct {
-	kind   kind
-	stream uint32
-	epoch  epoch
-	body   []byte
+	kind  kind
+	epoch epoch
+	body  []byte
 }
-
-// value is the number that the body of a small frame holds.
-func (f frame) value() uint32 { return binary.BigEndian.Uint32(f.body) }
 
 // decode reads the frame at the head of b. It returns its length, 0 when b
 // does not hold all of it yet, and errFrame when b starts with no frame.
@@ -84,14 +64,12 @@ func decode(b []byte) (frame, int, error) {
 	if len(b) < headLen {
 		return frame{}, 0, nil
 	}
-	f := frame{kind: kind(b[3]), stream: binary.BigEndian.Uint32(b[8:]), epoch: epoch(b[12:headLen])}
+	f := frame{kind: kind(b[3]), epoch: epoch(b[8:headLen])}
 	body := binary.BigEndian.Uint32(b[4:])
 	switch {
-	case f.kind < kindReset || f.kind > kindStop:
+	case f.kind < kindReset || f.kind > kindData:
 		return frame{}, 0, errFrame
-	case f.kind == kindData && (body == 0 || body > maxBody):
-		return frame{}, 0, errFrame
-	case f.kind != kindData && body != uint32(f.kind.bodyLen()):
+	case body > maxBody, body == 0 && f.kind == kindData, body > 0 && f.kind != kindData:
 		return frame{}, 0, errFrame
 	}
 	n := headLen + int(body) + tailLen

@@ -10,14 +10,14 @@ import (
 func FuzzGuestDecoder(f *testing.F) {
 	old, fresh := epoch{7, 7, 7}, epoch{1, 2, 3, 4, 5, 6, 7, 8, 9}
 	f.Add([]byte{}, uint16(1))
-	f.Add(small(kindReset, 0, &old, 0), uint16(3))
-	f.Add(append(small(kindReset, 0, &old, 0), make([]byte, 100)...), uint16(40))
+	f.Add(control(kindReset, &old), uint16(3))
+	f.Add(append(control(kindReset, &old), make([]byte, 100)...), uint16(40))
 	f.Add([]byte("AGL\x03\x00\x00\x10\x00"), uint16(4096))
 	f.Fuzz(func(t *testing.T, noise []byte, step uint16) {
 		if len(noise) > maxFrame || bytes.Contains(noise, fresh[:tailLen]) {
 			t.Skip()
 		}
-		stream := append(append(noise, make([]byte, padding)...), small(kindReset, 0, &fresh, 0)...)
+		stream := append(append(noise, make([]byte, padding)...), control(kindReset, &fresh)...)
 		d := &guestDecoder{}
 		if last := drain(t, d, stream, int(step)+1); last.kind != kindReset || last.epoch != fresh {
 			t.Fatalf("the new host was not found; the last frame is %v", last)
@@ -29,12 +29,12 @@ func FuzzGuestDecoder(f *testing.F) {
 func FuzzHostDecoder(f *testing.F) {
 	e := epoch{1, 2, 3}
 	f.Add([]byte{}, uint16(1))
-	f.Add(small(kindAccept, 0, &e, 0), uint16(1))
-	f.Add(append(small(kindAccept, 0, &e, 0), small(kindAccept, 0, &e, 0)...), uint16(100))
+	f.Add(control(kindAccept, &e), uint16(1))
+	f.Add(append(control(kindAccept, &e), control(kindAccept, &e)...), uint16(100))
 	f.Fuzz(func(t *testing.T, stream []byte, step uint16) {
-		d := &hostDecoder{accept: small(kindAccept, 0, &e, 0), epoch: e}
+		d := &hostDecoder{accept: control(kindAccept, &e), epoch: e}
 		last := drain(t, d, stream, int(step)+1)
-		if last.kind != kindNone && !bytes.Contains(stream, small(kindAccept, 0, &e, 0)) {
+		if last.kind != kindNone && !bytes.Contains(stream, control(kindAccept, &e)) {
 			t.Fatal("a frame was believed before the guest accepted the epoch")
 		}
 	})

@@ -1,61 +1,43 @@
 package link
 
 import (
+	"encoding/binary"
+	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
 )
 
-// chunk is a part of what was read. Streams keep a piece of it until their
-// reader has taken it, so that bytes are not copied in between.
-type chunk struct {
-	b    []byte
-	refs atomic.Int32
-}
-
-const chunkLen = 8 * maxFrame
-
-var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, chunkLen)} }}
-
-func newChunk() *chunk {
-	c := chunks.Get().(*chunk)
-	c.refs.Store(1)
-	return c
-}
-
-func (c *chunk) release() {
-	if c != nil && c.refs.Add(-1) == 0 {
-		chunks.Put(c)
-	}
-}
+// readBuffer holds several frames, so that one read brings many.
+const readBuffer = 4 * maxFrame
 
 // pipe is the serial pipe of one side: a reader of frames, used by one
-// goroutine, and a writer of frames.
+// goroutine at a time, and a writer of frames.
 type pipe struct {
 	rw io.ReadWriteCloser
 
 	dec  decoder
-	in   *chunk
-	from int // in.b[from:to] is read and not decoded
+	buf  []byte
+	from int // buf[from:to] is read and not decoded
 	to   int
 
-	closing  sync.Once
-	closeErr error
-
-	wmu sync.Mutex // guards the field below and the order of writes
+	wmu sync.Mutex // guards the fields below and the order of writes
 	// current is the epoch that may be written.
 	current epoch
+	// frame is the frame being made; the head is made when it is sent.
+	frame []byte
 }
 
 func newPipe(rw io.ReadWriteCloser, d decoder) *pipe {
-	return &pipe{rw: rw, dec: d, in: newChunk()}
+	return &pipe{
+		rw: rw, dec: d, buf: make([]byte, readBuffer),
+		frame: make([]byte, headLen, maxFrame),
+	}
 }
 
-// next returns the next frame. Its body is valid until the next call, and as
-// long as somebody holds the chunk p.in.
+// next returns the next frame. Its body is valid until the next call.
 func (p *pipe) next() (frame, error) {
 	for {
-		n, f, err := p.dec.next(p.in.b[p.from:p.to])
+		n, f, err := p.dec.next(p.buf[p.from:p.to])
 		p.from += n
 		switch {
 		case err != nil:
@@ -71,19 +53,16 @@ func (p *pipe) next() (frame, error) {
 	}
 }
 
-// fill reads more. What the decoder left is less than a frame.
+// fill reads more. What the decoder left fits into the buffer, being less
+// than a frame.
 func (p *pipe) fill() error {
-	switch {
-	case p.from == p.to && p.in.refs.Load() == 1:
+	if p.from == p.to {
 		p.from, p.to = 0, 0
-	case len(p.in.b)-p.to < maxFrame:
-		c := newChunk()
-		p.to = copy(c.b, p.in.b[p.from:p.to])
+	} else if len(p.buf)-p.to < maxFrame {
+		p.to = copy(p.buf, p.buf[p.from:p.to])
 		p.from = 0
-		p.in.release()
-		p.in = c
 	}
-	n, err := p.rw.Read(p.in.b[p.to:])
+	n, err := p.rw.Read(p.buf[p.to:])
 	p.to += n
 	if n > 0 {
 		return nil
@@ -94,21 +73,12 @@ func (p *pipe) fill() error {
 	return err
 }
 
-// begin writes b, with which epoch e begins; nothing of another epoch follows.
-func (p *pipe) begin(e epoch, b []byte) error {
+// open writes b, which begins epoch e; nothing of an older epoch follows it.
+func (p *pipe) open(e epoch, b []byte) error {
 	p.wmu.Lock()
 	defer p.wmu.Unlock()
 	p.current = e
-	return p.write(b)
-}
-
-// send writes a frame of epoch e in one write.
-func (p *pipe) send(e *epoch, b []byte) error {
-	p.wmu.Lock()
-	defer p.wmu.Unlock()
-	if p.current != *e {
-		return io.ErrUnexpectedEOF
-	}
+	p.frame = p.frame[:headLen]
 	return p.write(b)
 }
 
@@ -117,13 +87,105 @@ func (p *pipe) send(e *epoch, b []byte) error {
 func (p *pipe) write(b []byte) error {
 	_, err := p.rw.Write(b)
 	if err != nil {
-		p.close()
+		p.rw.Close()
 	}
 	return err
 }
 
-// close closes the pipe, once: another may follow on the same device.
-func (p *pipe) close() error {
-	p.closing.Do(func() { p.closeErr = p.rw.Close() })
-	return p.closeErr
+var errSuperseded = errors.New("another host has attached to the link")
+
+// conn is the byte stream of one epoch: what yamux runs on.
+type conn struct {
+	p     *pipe
+	epoch epoch
+	body  []byte // delivered and not read yet
+	// next is the epoch that ended this one, set when Read has returned
+	// errSuperseded.
+	next *epoch
+	// err is what else ended Read.
+	err error
+	// left is how much of the body of the yamux frame being written is
+	// still to come; guarded by p.wmu.
+	left uint32
 }
+
+// Read reads bytes of the epoch. It ends with the pipe's error, or with
+// errSuperseded when another epoch has begun.
+func (c *conn) Read(b []byte) (int, error) {
+	for len(c.body) == 0 {
+		if c.next != nil {
+			return 0, errSuperseded
+		}
+		f, err := c.p.next()
+		if err != nil {
+			c.err = err
+			return 0, err
+		}
+		if f.kind == kindReset {
+			e := f.epoch
+			c.next = &e
+			continue
+		}
+		c.body = f.body
+	}
+	n := copy(b, c.body)
+	c.body = c.body[n:]
+	return n, nil
+}
+
+// The parts of a yamux header that Write looks at.
+const (
+	muxHeader     = 12
+	muxTypeOffset = 1
+	muxTypeData   = 0
+	muxLenOffset  = 8
+)
+
+// Write writes what yamux does: a header, or the body that belongs to the
+// header before it. A header waits for its body, so that both leave in one
+// write.
+func (c *conn) Write(b []byte) (int, error) {
+	c.p.wmu.Lock()
+	defer c.p.wmu.Unlock()
+	if c.epoch != c.p.current {
+		return 0, errSuperseded
+	}
+	n := len(b)
+	if c.left > 0 {
+		c.left -= min(c.left, uint32(n))
+	} else if n == muxHeader && b[muxTypeOffset] == muxTypeData {
+		c.left = binary.BigEndian.Uint32(b[muxLenOffset:])
+	}
+	for len(b) > 0 {
+		room := headLen + maxBody - len(c.p.frame)
+		part := b[:min(room, len(b))]
+		c.p.frame = append(c.p.frame, part...)
+		b = b[len(part):]
+		if len(c.p.frame) == headLen+maxBody {
+			if err := c.flush(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if c.left > 0 {
+		return n, nil
+	}
+	return n, c.flush()
+}
+
+// flush sends the frame being made.
+func (c *conn) flush() error {
+	p := c.p
+	body := len(p.frame) - headLen
+	if body == 0 {
+		return nil
+	}
+	putHead(p.frame, kindData, &c.epoch, body)
+	err := p.write(append(p.frame, c.epoch[:tailLen]...))
+	p.frame = p.frame[:headLen]
+	return err
+}
+
+// Close does nothing: yamux closes its connection when the epoch is over,
+// and then its reader has left already or the pipe itself is closed.
+func (c *conn) Close() error { return nil }

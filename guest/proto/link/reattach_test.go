@@ -29,7 +29,7 @@ func (s seeded) next(n int) []byte {
 	case 1:
 		e := epoch(b[:epochLen])
 		clear(b)
-		copy(b[n-headLen-tailLen:], small(kindReset, 0, &e, 0))
+		copy(b[n-headLen-tailLen:], control(kindReset, &e))
 	}
 	return b
 }
@@ -168,11 +168,11 @@ func (c *counting) Read(b []byte) (int, error) {
 func TestASnapshotTakenInMidFrameIsServedUnderANewHost(t *testing.T) {
 	e, old := epoch{1, 1, 1, 1, 1, 1, 1, 1, 1}, epoch{2, 2, 2, 2, 2, 2, 2, 2, 2}
 	frame := append(make([]byte, headLen), make([]byte, maxBody)...)
-	putHead(frame, kindData, 1, &old, maxBody)
+	putHead(frame, kindData, &old, maxBody)
 	frame = append(frame, old[:tailLen]...)
 	for _, cut := range []int{1, 3, 4, 8, headLen - 1, headLen, headLen + 1, maxFrame / 2, maxFrame - tailLen, maxFrame - 1} {
 		d := &guestDecoder{epoch: old, begun: true}
-		stream := append(append(append([]byte{}, frame[:cut]...), make([]byte, padding)...), small(kindReset, 0, &e, 0)...)
+		stream := append(append(append([]byte{}, frame[:cut]...), make([]byte, padding)...), control(kindReset, &e)...)
 		var got []frameKind
 		for len(stream) > 0 {
 			n, f, err := d.next(stream)

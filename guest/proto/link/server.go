@@ -1,23 +1,25 @@
 package link
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+
+	"github.com/hashicorp/yamux"
 )
 
 // Server is the guest's side of the pipe, over all epochs.
 type Server struct {
-	pipe *pipe
+	pipe     *pipe
+	accepted chan incoming
 	// done is closed after err is set.
 	done chan struct{}
 	err  error
-	some signal // incoming is not empty
-
-	mu       sync.Mutex // guards the fields below
-	closed   bool
-	incoming []incoming
+	once sync.Once
+	quit chan struct{}
 }
 
 type incoming struct {
@@ -29,7 +31,10 @@ type incoming struct {
 // takes possession of rw. A read of rw that returns an error ends it for good,
 // so rw must wait while no host is there.
 func Serve(rw io.ReadWriteCloser) *Server {
-	s := &Server{pipe: newPipe(rw, &guestDecoder{}), done: make(chan struct{}), some: newSignal()}
+	s := &Server{
+		pipe:     newPipe(rw, &guestDecoder{}),
+		accepted: make(chan incoming), done: make(chan struct{}), quit: make(chan struct{}),
+	}
 	go s.run() // ends with the pipe
 	return s
 }
@@ -38,89 +43,119 @@ func Serve(rw io.ReadWriteCloser) *Server {
 // fails when the pipe is closed or broken; a host that breaks the protocol
 // only loses its session.
 func (s *Server) Accept() (*Conn, uint32, error) {
-	for {
-		select {
-		case <-s.some:
-		case <-s.done:
-			return nil, 0, s.err
-		}
-		if in, ok := s.pop(); ok {
-			return in.conn, in.port, nil
-		}
+	select {
+	case in := <-s.accepted:
+		return in.conn, in.port, nil
+	case <-s.done:
+		return nil, 0, s.err
 	}
-}
-
-func (s *Server) pop() (in incoming, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.incoming) == 0 {
-		return incoming{}, false
-	}
-	in = s.incoming[0]
-	s.incoming = s.incoming[1:]
-	if len(s.incoming) > 0 {
-		s.some.raise()
-	}
-	return in, true
-}
-
-// push takes a stream that a host opens. There are no more than a session may
-// have: those of older ones are dropped at a reset.
-func (s *Server) push(c *Conn, port uint32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.incoming = append(s.incoming, incoming{c, port})
-	s.some.raise()
 }
 
 // Close closes the pipe and returns when nothing uses it any more.
 func (s *Server) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	err := s.pipe.close()
+	var err error
+	s.once.Do(func() {
+		close(s.quit)
+		err = s.pipe.rw.Close()
+	})
 	<-s.done
 	return err
 }
 
 func (s *Server) run() {
 	defer close(s.done)
-	err := s.serve()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	e, err := s.await()
+	for err == nil {
+		e, err = s.epoch(e)
+	}
 	s.err = fmt.Errorf("serving the link: %w", err)
-	if s.closed {
+	select {
+	case <-s.quit:
 		s.err = net.ErrClosed
+	default:
 	}
 }
 
-// serve reads until the pipe ends. m is the session of the current epoch.
-func (s *Server) serve() error {
-	var m *mux
-	end := func() {
-		if m != nil {
-			m.end()
-		}
-	}
-	defer func() { end() }()
+// await drops everything up to the next reset.
+func (s *Server) await() (epoch, error) {
 	for {
 		f, err := s.pipe.next()
 		if err != nil {
-			return err
+			return epoch{}, err
 		}
-		switch {
-		case f.kind == kindReset:
-			end()
-			s.mu.Lock()
-			s.incoming = nil
-			s.mu.Unlock()
-			m = newMux(s.pipe, f.epoch, s.push)
-			if err := s.pipe.begin(f.epoch, small(kindAccept, 0, &f.epoch, 0)); err != nil {
-				return err
-			}
-		case m != nil && m.take(f) != nil:
-			end() // until a host attaches anew
-			m = nil
+		if f.kind == kindReset {
+			return f.epoch, nil
 		}
 	}
+}
+
+// epoch serves one epoch and returns the next.
+func (s *Server) epoch(e epoch) (epoch, error) {
+	if err := s.pipe.open(e, control(kindAccept, &e)); err != nil {
+		return epoch{}, err
+	}
+	c := &conn{p: s.pipe, epoch: e}
+	mux, err := yamux.Server(c, config())
+	if err != nil {
+		return epoch{}, err
+	}
+	s.session(mux)
+	mux.Close() // returns when nothing reads or writes c
+	switch {
+	case c.next != nil:
+		return *c.next, nil
+	case c.err != nil:
+		return epoch{}, c.err
+	}
+	return s.await()
+}
+
+// session accepts the streams of one session until it is over.
+func (s *Server) session(mux *yamux.Session) {
+	p := newPeer(mux)
+	defer p.breakAll()
+	own, err := mux.AcceptStream()
+	if err != nil {
+		close(p.heard)
+		return
+	}
+	if port, err := readPort(own); err != nil || port != portControl {
+		mux.Close()
+		close(p.heard)
+		return
+	}
+	p.own = own
+	go p.listen(own) // ends with the session
+	var ports sync.WaitGroup
+	defer ports.Wait()
+	for {
+		stream, err := mux.AcceptStream()
+		if err != nil {
+			return
+		}
+		c := p.add(stream)
+		ports.Go(func() { s.offer(mux, c) })
+	}
+}
+
+// offer reads the port of a stream and offers it to Accept.
+func (s *Server) offer(mux *yamux.Session, c *Conn) {
+	port, err := readPort(c)
+	if err != nil {
+		c.Close()
+		return
+	}
+	select {
+	case s.accepted <- incoming{c, port}:
+	case <-mux.CloseChan():
+		c.Close()
+	}
+}
+
+func readPort(r io.Reader) (uint32, error) {
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, errors.New("no port")
+	}
+	return binary.BigEndian.Uint32(b[:]), nil
 }

@@ -3,61 +3,97 @@ package link
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
+
+	"github.com/hashicorp/yamux"
 )
 
 // Session is the host's side of one epoch.
 type Session struct {
-	mux *mux
-	// left is closed when rw is read no more.
-	left chan struct{}
+	rw   io.ReadWriteCloser
+	peer *peer
+	// ready is closed when streams can be opened.
+	ready chan struct{}
+	// opening makes streams reach the guest in the order of their ids.
+	opening sync.Mutex
 }
 
 // Attach begins an epoch on the pipe and takes possession of rw. It waits for
 // nothing: what is dialled waits until the guest runs and has accepted the
 // epoch. The guest must have rung its doorbell once, under this or an earlier
-// host. The error is always nil so far.
+// host.
 func Attach(rw io.ReadWriteCloser) (*Session, error) {
 	var e epoch
 	rand.Read(e[:])
-	p := newPipe(rw, &hostDecoder{accept: small(kindAccept, 0, &e, 0), epoch: e})
-	s := &Session{mux: newMux(p, e, nil), left: make(chan struct{})}
-	p.wmu.Lock() // nothing is written before the reset
+	p := newPipe(rw, &hostDecoder{accept: control(kindAccept, &e), epoch: e})
 	p.current = e
-	go func() { // ends when the pipe takes the bytes, or with it
-		defer p.wmu.Unlock()
-		p.write(append(make([]byte, padding), small(kindReset, 0, &e, 0)...))
-	}()
-	go s.run() // ends with the pipe
+	c := &opening{conn: conn{p: p, epoch: e}}
+	mux, err := yamux.Client(c, config())
+	if err != nil {
+		return nil, fmt.Errorf("attaching to the link: %w", err)
+	}
+	s := &Session{rw: rw, peer: newPeer(mux), ready: make(chan struct{})}
+	go s.run() // ends with the session
 	return s, nil
 }
 
-// run reads until the pipe ends or the guest breaks the protocol.
-func (s *Session) run() {
-	defer close(s.left)
-	defer s.end()
-	for {
-		f, err := s.mux.pipe.next()
-		if err != nil {
-			return
-		}
-		if err := s.mux.take(f); err != nil {
-			return
+// opening is the host's conn: its first write begins the epoch.
+type opening struct {
+	conn
+	opened bool
+}
+
+func (o *opening) Write(b []byte) (int, error) {
+	if !o.opened {
+		o.opened = true
+		begin := append(make([]byte, padding), control(kindReset, &o.epoch)...)
+		if err := o.p.open(o.epoch, begin); err != nil {
+			return 0, err
 		}
 	}
+	return o.conn.Write(b)
+}
+
+// Close closes the pipe, which wakes its reader.
+func (o *opening) Close() error { return o.p.rw.Close() }
+
+// run opens the link's own stream and listens to it.
+func (s *Session) run() {
+	defer s.peer.breakAll()
+	own, err := s.peer.mux.OpenStream()
+	if err == nil {
+		_, err = own.Write(binary.BigEndian.AppendUint32(nil, portControl))
+	}
+	if err != nil {
+		s.Close()
+		close(s.peer.heard)
+		return
+	}
+	s.peer.own = own
+	close(s.ready)
+	s.peer.listen(own)
 }
 
 // Dial opens a stream to a port of the guest. A guest that does not serve
 // the port closes the stream.
 func (s *Session) Dial(ctx context.Context, port uint32) (*Conn, error) {
+	select {
+	case <-s.ready:
+	case <-s.Done():
+		return nil, fmt.Errorf("dialling port %d: the link is closed", port)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dialling port %d: %w", port, context.Cause(ctx))
+	}
 	type result struct {
 		c   *Conn
 		err error
 	}
 	opened := make(chan result, 1)
 	go func() { // ends when the pipe takes the bytes, or with the session
-		c, err := s.mux.open(port)
+		c, err := s.open(port)
 		opened <- result{c, err}
 	}()
 	select {
@@ -73,20 +109,28 @@ func (s *Session) Dial(ctx context.Context, port uint32) (*Conn, error) {
 	}
 }
 
-// Done is closed when the session is over.
-func (s *Session) Done() <-chan struct{} { return s.mux.done }
-
-// Close ends the session with all its streams, closes the pipe, whose Close
-// must wake its reader, and returns when that has left. Streams break on the
-// guest's side when the next host attaches.
-func (s *Session) Close() error {
-	err := s.end()
-	<-s.left
-	return err
+func (s *Session) open(port uint32) (*Conn, error) {
+	s.opening.Lock()
+	stream, err := s.peer.mux.OpenStream()
+	s.opening.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("dialling port %d: %w", port, err)
+	}
+	c := s.peer.add(stream)
+	if _, err := c.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("dialling port %d: %w", port, err)
+	}
+	return c, nil
 }
 
-func (s *Session) end() error {
-	err := s.mux.pipe.close()
-	s.mux.end()
+// Done is closed when the session is over.
+func (s *Session) Done() <-chan struct{} { return s.peer.mux.CloseChan() }
+
+// Close ends the session with all its streams and closes the pipe. Streams
+// break on the guest's side when the next host attaches.
+func (s *Session) Close() error {
+	err := s.rw.Close()
+	s.peer.mux.Close()
 	return err
 }
