@@ -13,7 +13,7 @@ import (
 type verdict struct {
 	mu      sync.Mutex
 	stopped bool
-	broken  bool // the guest broke the link
+	broken  error // how the guest broke the link
 	// shutdown is the reason of QEMU's SHUTDOWN event.
 	shutdown string
 }
@@ -24,10 +24,10 @@ func (v *verdict) stop() {
 	v.stopped = true
 }
 
-func (v *verdict) cut() {
+func (v *verdict) cut(why error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.broken = true
+	v.broken = why
 }
 
 // event takes QEMU's events; only SHUTDOWN matters here.
@@ -57,8 +57,8 @@ func (v *verdict) exit(death string, c *monitor.Console, ready bool) vmm.Exit {
 	switch {
 	case v.stopped:
 		e.Reason = vmm.ReasonStopped
-	case v.broken && death != "":
-		e.Reason, e.Detail = vmm.ReasonCrashed, "the guest broke its link to the host"
+	case v.broken != nil && death != "":
+		e.Reason, e.Detail = vmm.ReasonCrashed, "the guest broke its link to the host: "+v.broken.Error()
 	case death != "":
 		e.Reason, e.Detail = vmm.ReasonCrashed, death
 	case panicked != "":

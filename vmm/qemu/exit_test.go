@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestVerdictWeighsWhatItKnows(t *testing.T) {
 				v.stop()
 			}
 			if c.cut {
-				v.cut()
+				v.cut(errors.New("it sent noise"))
 			}
 			console := monitor.NewConsole(nil)
 			console.Copy(strings.NewReader(c.console))

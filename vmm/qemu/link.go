@@ -22,13 +22,13 @@ type guestLink struct {
 	serial *port
 	// broken is called when the guest breaks the session, not when the port
 	// goes with its machine.
-	broken func()
+	broken func(why error)
 
 	mu      sync.Mutex // guards session
 	session *link.Session
 }
 
-func newGuestLink(serial *net.UnixConn, broken func()) *guestLink {
+func newGuestLink(serial *net.UnixConn, broken func(why error)) *guestLink {
 	return &guestLink{serial: &port{UnixConn: serial}, broken: broken}
 }
 
@@ -71,7 +71,7 @@ func (l *guestLink) attach() (*link.Session, error) {
 func (l *guestLink) watch(s *link.Session) {
 	<-s.Done()
 	if !l.serial.hungUp.Load() {
-		l.broken()
+		l.broken(s.Err())
 	}
 }
 

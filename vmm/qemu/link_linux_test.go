@@ -33,8 +33,8 @@ func (p tap) Close() error { return nil }
 
 func TestALinkThatTheGuestBreaksIsTold(t *testing.T) {
 	host, guest := serialPort(t)
-	broken := make(chan struct{})
-	l := newGuestLink(host, func() { close(broken) })
+	broken := make(chan error, 1)
+	l := newGuestLink(host, func(why error) { broken <- why })
 	defer l.close()
 	go link.Ring(guest)
 	if err := l.awaitDoorbell(); err != nil {
@@ -59,7 +59,10 @@ func TestALinkThatTheGuestBreaksIsTold(t *testing.T) {
 	}
 	guest.Write([]byte("this is no frame of any epoch, and long enough to be seen as none"))
 	select {
-	case <-broken:
+	case why := <-broken:
+		if why == nil || errors.Is(why, link.ErrClosed) {
+			t.Errorf("the broken link was told as %v", why)
+		}
 	case <-time.After(5 * time.Second):
 		t.Fatal("the broken link was not told")
 	}
@@ -71,7 +74,7 @@ func TestALinkThatTheGuestBreaksIsTold(t *testing.T) {
 func TestALinkThatGoesWithItsMachineIsNotCalledBroken(t *testing.T) {
 	host, guest := serialPort(t)
 	called := make(chan struct{}, 1)
-	l := newGuestLink(host, func() { called <- struct{}{} })
+	l := newGuestLink(host, func(error) { called <- struct{}{} })
 	server := link.Serve(guest)
 	c, err := l.dial(t.Context(), 7)
 	if err != nil {

@@ -61,8 +61,8 @@ func (m *machine) supervise() {
 }
 
 // cut ends a machine whose guest broke the link: nobody can reach it again.
-func (m *machine) cut() {
-	m.verdict.cut()
+func (m *machine) cut(why error) {
+	m.verdict.cut(why)
 	m.child.Kill()
 }
 

@@ -6,10 +6,12 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/xfeldman/aegisvm/guest/proto/link"
 )
 
-// chunk is how much is moved at once.
-const chunk = 64 << 10
+// chunk is how much is moved at once: a few whole frames of a serial link.
+const chunk = 4 * link.MaxWrite
 
 // input moves bytes from c to the pipe f, until c ends or the process does.
 func (s *stream) input(c Conn, f *os.File) (broken bool) {

@@ -34,12 +34,17 @@ type stream struct {
 	pending []byte
 }
 
+// pipeSize is how much a pipe holds, for two chunks.
+const pipeSize = 256 << 10
+
 // newStream makes a pipe and returns the program's end of it.
 func newStream(p *process, k proto.Kind) (*stream, *os.File, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, fmt.Errorf("making the pipe of %s: %w", k, err)
 	}
+	// Best effort: with less, a program and the harness switch more often.
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
 	ours, theirs := fds[0], fds[1]
 	if k == proto.Stdin {
 		ours, theirs = theirs, ours

@@ -70,8 +70,9 @@ func (c *Conn) end() error {
 	return io.ErrUnexpectedEOF
 }
 
-// maxWrite makes a yamux frame with its header fit into one frame of ours.
-const maxWrite = maxBody - muxHeader
+// MaxWrite is how much one frame carries. Writing multiples of it makes the
+// fewest frames.
+const MaxWrite = maxBody - muxHeader
 
 // Write writes all of b, waiting for the reader where it is slow. It returns
 // an error that wraps syscall.EPIPE when the other side reads no more.
@@ -80,7 +81,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		if c.stopped.Load() {
 			return n, syscall.EPIPE
 		}
-		m, err := c.stream.Write(b[:min(len(b), maxWrite)])
+		m, err := c.stream.Write(b[:min(len(b), MaxWrite)])
 		n += m
 		if err != nil {
 			return n, c.explain(err)

@@ -49,7 +49,7 @@ func (d *guestDecoder) belongs(f frame) bool {
 	case f.kind == kindReset:
 		return !d.lost || d.run >= maxFrame
 	case f.kind == kindData:
-		return !d.lost && d.begun && f.epoch == d.epoch
+		return !d.lost && d.begun && f.epoch == d.epoch && f.version == version
 	}
 	return false
 }
@@ -67,13 +67,14 @@ func (d *guestDecoder) lose(b []byte) int {
 // hostDecoder is the host's: it drops everything before the guest has
 // accepted its epoch, which no older byte can name.
 type hostDecoder struct {
-	accept []byte // the frame to wait for, nil when it has come
-	epoch  epoch
+	epoch    epoch
+	accepted bool
 }
 
 func (d *hostDecoder) next(b []byte) (int, frame, error) {
-	if d.accept != nil {
-		return d.hunt(b), frame{}, nil
+	if !d.accepted {
+		n, err := d.hunt(b)
+		return n, frame{}, err
 	}
 	f, n, err := decode(b)
 	if err == nil && n > 0 && (f.kind != kindData || f.epoch != d.epoch) {
@@ -82,11 +83,20 @@ func (d *hostDecoder) next(b []byte) (int, frame, error) {
 	return n, f, err
 }
 
-func (d *hostDecoder) hunt(b []byte) int {
-	if i := bytes.Index(b, d.accept); i >= 0 {
-		n := i + len(d.accept)
-		d.accept = nil
-		return n
+// hunt drops what comes before the accept frame, and then the frame itself.
+func (d *hostDecoder) hunt(b []byte) (int, error) {
+	start := control(kindAccept, &d.epoch)[:8+epochLen]
+	i := bytes.Index(b, start)
+	if i < 0 {
+		return max(0, len(b)-len(start)+1), nil
 	}
-	return max(0, len(b)-len(d.accept)+1)
+	if i > 0 {
+		return i, nil
+	}
+	f, n, err := decode(b)
+	if err == nil && n > 0 && f.version != version {
+		err = versionError(f.version)
+	}
+	d.accepted = n > 0
+	return n, err
 }

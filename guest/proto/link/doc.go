@@ -10,14 +10,16 @@
 // another host. So every attach of a host begins an epoch, named by 16 random
 // bytes, and every frame names its epoch at its head and at its tail.
 //
-//	frame = "AGL" kind | length u32 | epoch [16] | body [length] | epoch [:8]
+//	frame = "AGL" kind | length u32 | epoch [16] | version u32 | body [length] | epoch [:8]
 //
 // The host opens an epoch with as many zeros as two frames are long and then a
 // reset frame. A guest that was inside an old frame completes it with zeros,
 // finds no tail, drops it whole and hunts for the run of zeros that no body
 // can hold, being shorter. It answers with an accept frame of the same epoch,
 // before which the host drops everything. A body is delivered only when its
-// frame is whole, so no stream ever sees a byte of another epoch.
+// frame is whole, so no stream ever sees a byte of another epoch. A guest
+// accepts a host of any version, for it is the host that can tell somebody: it
+// goes when the accept frame names another version than its own.
 //
 // # Streams
 //

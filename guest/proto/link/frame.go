@@ -4,13 +4,21 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 )
+
+// version is what this side speaks: how frames carry a session, and what
+// runs in it. The layout of a frame is the same in all versions.
+const version = 1
 
 const (
 	// maxFrame is what a virtio-serial port takes in one write.
 	maxFrame = 32 << 10
-	headLen  = 8 + epochLen
-	tailLen  = 8
+	// headLen and a header of yamux's are a multiple of eight together, and
+	// so is tailLen: copying bytes that are not aligned takes an emulated
+	// processor eight times as long.
+	headLen = 8 + epochLen + 4
+	tailLen = 8
 	maxBody  = maxFrame - headLen - tailLen
 	// padding leaves a whole frame's length of zeros after any cut frame.
 	padding = 2 * maxFrame
@@ -33,12 +41,20 @@ const (
 // errFrame says that the other side broke the framing.
 var errFrame = errors.New("malformed frame on the link")
 
+// versionError says that the other side speaks another version.
+type versionError uint32
+
+func (v versionError) Error() string {
+	return fmt.Sprintf("the guest speaks version %d of the serial link, this host %d: install a host and a guest of the same release", uint32(v), version)
+}
+
 // putHead writes the head of a frame into the first headLen bytes of b.
 func putHead(b []byte, k kind, e *epoch, body int) {
 	copy(b, "AGL")
 	b[3] = byte(k)
 	binary.BigEndian.PutUint32(b[4:], uint32(body))
-	copy(b[8:headLen], e[:])
+	copy(b[8:], e[:])
+	binary.BigEndian.PutUint32(b[8+epochLen:], version)
 }
 
 // control makes a frame without a body.
@@ -50,9 +66,10 @@ func control(k kind, e *epoch) []byte {
 
 // frame is one decoded frame; its body is part of the decoder's input.
 type frame struct {
-	kind  kind
-	epoch epoch
-	body  []byte
+	kind    kind
+	epoch   epoch
+	version uint32
+	body    []byte
 }
 
 // decode reads the frame at the head of b. It returns its length, 0 when b
@@ -64,7 +81,7 @@ func decode(b []byte) (frame, int, error) {
 	if len(b) < headLen {
 		return frame{}, 0, nil
 	}
-	f := frame{kind: kind(b[3]), epoch: epoch(b[8:headLen])}
+	f := frame{kind: kind(b[3]), epoch: epoch(b[8:]), version: binary.BigEndian.Uint32(b[8+epochLen:])}
 	body := binary.BigEndian.Uint32(b[4:])
 	switch {
 	case f.kind < kindReset || f.kind > kindData:

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -167,6 +169,65 @@ func settle(t *testing.T, session *Session, server *Server) <-chan struct{} {
 		close(done)
 	}()
 	return done
+}
+
+func TestAGuestOfAnotherVersionIsRefusedByName(t *testing.T) {
+	h, g := pair(t)
+	session, err := Attach(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	begin := make([]byte, padding+headLen+tailLen)
+	if _, err := io.ReadFull(g, begin); err != nil {
+		t.Fatal(err)
+	}
+	e := epoch(begin[padding+8:])
+	accept := control(kindAccept, &e)
+	binary.BigEndian.PutUint32(accept[8+epochLen:], version+41)
+	if _, err := g.Write(append([]byte("stale"), accept...)); err != nil {
+		t.Fatal(err)
+	}
+	<-session.Done()
+	_, err = session.Dial(t.Context(), 1)
+	if err == nil || !strings.Contains(err.Error(), "version 42") {
+		t.Errorf("dialling a guest of version 42: %v", err)
+	}
+}
+
+func TestAGuestAcceptsAHostOfAnyVersion(t *testing.T) {
+	h, g := pair(t)
+	server := Serve(g)
+	defer server.Close()
+	e := epoch{3, 1, 4}
+	reset := control(kindReset, &e)
+	binary.BigEndian.PutUint32(reset[8+epochLen:], version+41)
+	if _, err := h.Write(append(make([]byte, padding), reset...)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, headLen+tailLen)
+	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, control(kindAccept, &e)) {
+		t.Errorf("the guest answered %x, %v", got, err)
+	}
+}
+
+// Bytes that are not aligned cost an emulated processor dearly.
+func TestBulkBytesStayAligned(t *testing.T) {
+	const word = 8
+	for name, n := range map[string]int{
+		"the data of a frame": headLen + muxHeader, "the tail": tailLen, "a full write": MaxWrite,
+	} {
+		if n%word != 0 {
+			t.Errorf("%s: %d bytes are no multiple of %d", name, n, word)
+		}
+	}
+	c := &conn{body: make([]byte, 100), fresh: true}
+	if n, err := c.Read(make([]byte, 4096)); n != muxHeader || err != nil {
+		t.Errorf("the first read of a frame gave %d bytes, %v; want yamux's header alone", n, err)
+	}
+	if n, err := c.Read(make([]byte, 4096)); n != 100-muxHeader || err != nil {
+		t.Errorf("the second gave %d bytes, %v; want the rest", n, err)
+	}
 }
 
 func TestDialEndsWithItsContext(t *testing.T) {

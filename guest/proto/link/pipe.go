@@ -99,6 +99,7 @@ type conn struct {
 	p     *pipe
 	epoch epoch
 	body  []byte // delivered and not read yet
+	fresh bool   // body is a whole frame's
 	// next is the epoch that ended this one, set when Read has returned
 	// errSuperseded.
 	next *epoch
@@ -126,7 +127,12 @@ func (c *conn) Read(b []byte) (int, error) {
 			c.next = &e
 			continue
 		}
-		c.body = f.body
+		c.body, c.fresh = f.body, true
+	}
+	if c.fresh {
+		// A frame begins with a header of yamux's. Read alone, it leaves
+		// what follows where it is, aligned, instead of in yamux's buffer.
+		b, c.fresh = b[:min(len(b), muxHeader)], false
 	}
 	n := copy(b, c.body)
 	c.body = c.body[n:]

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/yamux"
 )
@@ -15,6 +17,8 @@ import (
 type Session struct {
 	rw   io.ReadWriteCloser
 	peer *peer
+	// why is what the guest did to end the session, if it did.
+	why *atomic.Pointer[error]
 	// ready is closed when streams can be opened.
 	ready chan struct{}
 	// opening makes streams reach the guest in the order of their ids.
@@ -28,14 +32,14 @@ type Session struct {
 func Attach(rw io.ReadWriteCloser) (*Session, error) {
 	var e epoch
 	rand.Read(e[:])
-	p := newPipe(rw, &hostDecoder{accept: control(kindAccept, &e), epoch: e})
+	p := newPipe(rw, &hostDecoder{epoch: e})
 	p.current = e
 	c := &opening{conn: conn{p: p, epoch: e}}
 	mux, err := yamux.Client(c, config())
 	if err != nil {
 		return nil, fmt.Errorf("attaching to the link: %w", err)
 	}
-	s := &Session{rw: rw, peer: newPeer(mux), ready: make(chan struct{})}
+	s := &Session{rw: rw, peer: newPeer(mux), why: &c.why, ready: make(chan struct{})}
 	go s.run() // ends with the session
 	return s, nil
 }
@@ -44,6 +48,16 @@ func Attach(rw io.ReadWriteCloser) (*Session, error) {
 type opening struct {
 	conn
 	opened bool
+	why    atomic.Pointer[error]
+}
+
+// Read remembers why the guest is not to be believed any more.
+func (o *opening) Read(b []byte) (int, error) {
+	n, err := o.conn.Read(b)
+	if _, other := errors.AsType[versionError](err); other || errors.Is(err, errFrame) {
+		o.why.Store(&err)
+	}
+	return n, err
 }
 
 func (o *opening) Write(b []byte) (int, error) {
@@ -83,7 +97,7 @@ func (s *Session) Dial(ctx context.Context, port uint32) (*Conn, error) {
 	select {
 	case <-s.ready:
 	case <-s.Done():
-		return nil, fmt.Errorf("dialling port %d: the link is closed", port)
+		return nil, fmt.Errorf("dialling port %d: %w", port, s.Err())
 	case <-ctx.Done():
 		return nil, fmt.Errorf("dialling port %d: %w", port, context.Cause(ctx))
 	}
@@ -113,16 +127,30 @@ func (s *Session) open(port uint32) (*Conn, error) {
 	s.opening.Lock()
 	stream, err := s.peer.mux.OpenStream()
 	s.opening.Unlock()
-	if err != nil {
-		return nil, fmt.Errorf("dialling port %d: %w", port, err)
-	}
-	c := s.peer.add(stream)
-	if _, err := c.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
+	if err == nil {
+		c := s.peer.add(stream)
+		if _, err = c.Write(binary.BigEndian.AppendUint32(nil, port)); err == nil {
+			return c, nil
+		}
 		c.Close()
-		return nil, fmt.Errorf("dialling port %d: %w", port, err)
 	}
-	return c, nil
+	if s.peer.mux.IsClosed() {
+		err = s.Err()
+	}
+	return nil, fmt.Errorf("dialling port %d: %w", port, err)
 }
+
+// Err tells why a session is over: a word on what the guest did wrong, or
+// ErrClosed.
+func (s *Session) Err() error {
+	if why := s.why.Load(); why != nil {
+		return *why
+	}
+	return ErrClosed
+}
+
+// ErrClosed says that the link was closed, by this side or with the pipe.
+var ErrClosed = errors.New("the link is closed")
 
 // Done is closed when the session is over.
 func (s *Session) Done() <-chan struct{} { return s.peer.mux.CloseChan() }
