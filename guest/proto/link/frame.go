@@ -19,7 +19,7 @@ const (
 	// processor eight times as long.
 	headLen = 8 + epochLen + 4
 	tailLen = 8
-	maxBody  = maxFrame - headLen - tailLen
+	maxBody = maxFrame - headLen - tailLen
 	// padding leaves a whole frame's length of zeros after any cut frame.
 	padding = 2 * maxFrame
 )
