@@ -73,7 +73,7 @@ func commandLine(p vmm.Plan, w wiring, acc accelerator) *args {
 		"-name", "aegis-"+p.ID,
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-M", "microvm,isa-serial=off,ioapic2=off,memory-backend=memory",
-		"-m", strconv.Itoa(p.MemoryMiB), "-smp", strconv.Itoa(p.VCPUs))
+		"-m", strconv.Itoa(p.MemoryMiB), "-smp", acc.processors(p.VCPUs))
 	acc.add(a)
 	a.memory(w, p.MemoryMiB)
 	a.add("-kernel", a.path(w.kernel), "-initrd", a.path(w.initramfs), "-append", acc.kernelLine())
@@ -151,6 +151,16 @@ func (acc accelerator) add(a *args) {
 	a.add("-accel", "tcg,thread=multi,tb-size=128,split-wx=on", "-cpu", "Nehalem,+arat")
 }
 
+// processors is how many there are. Where there will never be a second one,
+// QEMU emulates locked instructions without a lock and without a barrier,
+// although its own threads read the guest's queues at the same time.
+func (acc accelerator) processors(n int) string {
+	if acc.kvm || n > 1 {
+		return strconv.Itoa(n)
+	}
+	return "1,maxcpus=2"
+}
+
 // kernelLine is the kernel's command line: the same for every machine, as
 // all that makes a machine somebody's reaches it later.
 func (acc accelerator) kernelLine() string {
@@ -160,8 +170,9 @@ func (acc accelerator) kernelLine() string {
 		return line
 	}
 	// Without tsc_early_khz an emulated guest calibrates its clock against
-	// emulated timers, and hangs now and then on a busy host.
-	return fmt.Sprintf("%s no_timer_check tsc=reliable tsc_early_khz=%d", line, acc.tscKHz)
+	// emulated timers, and hangs now and then on a busy host. What the kernel
+	// does against a processor that speculates only costs where none does.
+	return fmt.Sprintf("%s mitigations=off no_timer_check tsc=reliable tsc_early_khz=%d", line, acc.tscKHz)
 }
 
 func onOff(b bool) string {

@@ -102,8 +102,20 @@ func TestKernelLineIsTheSameForEveryMachine(t *testing.T) {
 	if !strings.Contains(append1("one"), "tsc_early_khz=2500000") {
 		t.Errorf("emulated guest without tsc_early_khz: %q", append1("one"))
 	}
-	if strings.Contains(accelerator{kvm: true}.kernelLine(), "tsc") {
-		t.Error("KVM guest with an emulated guest's clock")
+	if kvm := (accelerator{kvm: true}).kernelLine(); strings.Contains(kvm, "tsc") || strings.Contains(kvm, "mitigations") {
+		t.Errorf("KVM guest with an emulated guest's processor: %q", kvm)
+	}
+}
+
+func TestAnEmulatedMachineIsNeverOneThatHasASingleProcessorForGood(t *testing.T) {
+	for _, c := range []struct {
+		vcpus int
+		kvm   bool
+		want  string
+	}{{1, false, "1,maxcpus=2"}, {2, false, "2"}, {1, true, "1"}} {
+		if got := (accelerator{kvm: c.kvm}).processors(c.vcpus); got != c.want {
+			t.Errorf("%d vCPUs, KVM %v: -smp %s, want %s", c.vcpus, c.kvm, got, c.want)
+		}
 	}
 }
 
