@@ -46,8 +46,15 @@ func FromError(err error) error {
 	if code, ok := strings.CutPrefix(name, ErrorPrefix); ok {
 		return &api.Error{Code: knownCode(api.Code(code)), Message: de.Error()}
 	}
-	return api.Errorf(standardCode(name), "%w", de)
+	if code := standardCode(name); code != api.Denied || !strings.HasPrefix(de.Error(), rejected) {
+		return api.Errorf(code, "%w", de)
+	}
+	return api.Errorf(api.Denied, "the message bus keeps this user from the service: become root or a member of its group (aegis, for aegisd) and log in again")
 }
+
+// rejected is how a bus daemon begins to say that its policy stopped a
+// message; what follows is for who wrote the policy.
+const rejected = "Rejected send message"
 
 func knownCode(c api.Code) api.Code {
 	switch c {

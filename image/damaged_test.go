@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -156,4 +158,32 @@ func resize(t *testing.T, name string, by int64) {
 func replace(t *testing.T, dir string, m ocispec.Manifest) {
 	t.Helper()
 	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{imagetest.PutJSON(t, dir, ocispec.MediaTypeImageManifest, m)}})
+}
+
+// A few kilobytes of indexes that name one another a thousand times each must
+// not be read a thousand to the fourth times.
+func TestAnIndexIsReadOnceHoweverOftenItIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	d := imagetest.Put(t, dir, imagetest.Of(entries{file("a", "content")}))
+	for range 3 {
+		many := slices.Repeat([]ocispec.Descriptor{d}, 1000)
+		d = imagetest.PutJSON(t, dir, ocispec.MediaTypeImageIndex, ocispec.Index{Manifests: many})
+	}
+	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{d}})
+	if _, err := open(t, filepath.Join(t.TempDir(), "store"), image.Options{}).Prepare(t.Context(), dir, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMoreIndexesThanAnImageNeedsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	d := imagetest.Put(t, dir, imagetest.Of(entries{file("a", "content")}))
+	var many []ocispec.Descriptor
+	for i := range 100 {
+		many = append(many, imagetest.PutJSON(t, dir, ocispec.MediaTypeImageIndex, ocispec.Index{
+			Manifests: []ocispec.Descriptor{d}, Annotations: map[string]string{"n": strconv.Itoa(i)},
+		}))
+	}
+	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: many})
+	refuse(t, dir, image.Limits{}, api.LimitExceeded, "more than 64 indexes")
 }

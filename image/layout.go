@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +28,7 @@ const (
 const (
 	maxDocument = 4 << 20 // bytes of an index, manifest or configuration
 	maxNesting  = 4       // indexes within indexes
+	maxIndexes  = 64      // of one layout
 )
 
 // layout reads an OCI image layout. It opens nothing outside its directory,
@@ -35,6 +37,9 @@ type layout struct {
 	root *os.Root
 	path string
 	arch string
+	// opened are the indexes that were read, each once however often it is
+	// named.
+	opened map[digest.Digest]bool
 }
 
 func openLayout(path, arch string) (*layout, error) {
@@ -165,6 +170,16 @@ func (l *layout) nested(ctx context.Context, d ocispec.Descriptor, depth int) ([
 	if depth == 0 {
 		return nil, beyond("indexes are nested more than %d deep", maxNesting)
 	}
+	if l.opened[d.Digest] {
+		return nil, nil // its manifests are found already
+	}
+	if len(l.opened) >= maxIndexes {
+		return nil, beyond("it has more than %d indexes", maxIndexes)
+	}
+	if l.opened == nil {
+		l.opened = map[digest.Digest]bool{}
+	}
+	l.opened[d.Digest] = true
 	var idx ocispec.Index
 	if err := l.document(ctx, "index", d, &idx); err != nil {
 		return nil, err

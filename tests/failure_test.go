@@ -118,7 +118,7 @@ func TestWhatEndsAMachineIsSaidPlainly(t *testing.T) {
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				r := begin(t, h, c.script)
-				if during := inventory(t, h); during == before {
+				if during := inventory(t, h); held(t, during) <= held(t, before) {
 					t.Errorf("the inventory sees no machine while one runs:\n%s", during)
 				}
 				c.act(t, r)
@@ -173,6 +173,27 @@ func TestAMachineOutlivesTheDaemons(t *testing.T) {
 			})
 		}
 		if after := settled(t, h, before); after != before {
+			t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
+		}
+	})
+}
+
+func TestDownStopsMachinesThatOutlivedTheirDaemon(t *testing.T) {
+	onEveryHost(t, func(t *testing.T, h *testbed.Host) {
+		before := inventory(t, h)
+		r := begin(t, h, "echo up; sleep 1000")
+		killDaemon(t, h, "aegisd")
+		if got := aegis(t, h, nil, "down"); got.code != 0 {
+			t.Errorf("aegis down: %+v", got)
+		}
+		// SIGTERM ends the program, or its machine goes first.
+		if got := r.end(t); got.code != 143 && got.code != 125 {
+			t.Errorf("the run ended with %+v", got)
+		}
+		if got := aegis(t, h, nil, "up"); got.code != 0 {
+			t.Fatalf("aegis up: %+v", got)
+		}
+		if after := inventory(t, h); after != before {
 			t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 		}
 	})

@@ -2,21 +2,25 @@ package tests
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
-// counted lists, on a host, all that a run could leave behind: monitors and
-// workers, machine directories, writable disks, scopes, mounts and records.
+// counted lists, on a host, all that a run could leave behind: what monitors
+// and workers hold, machine directories, writable disks, scopes, mounts and
+// records. Both hold files of their machine, and nothing on their command
+// lines tells whose they are.
 const counted = `
-home=$1
+home=$1 ours=$2
 count() { printf '%s %s\n' "$1" "$(eval "$2" | wc -l)"; }
-count workers "ps -eo args= | grep -F \"$home\" | grep '[a]egis-vmm-worker'"
+count held "ls -l /proc/[0-9]*/fd 2>/dev/null | grep -E '$ours'"
 count machines "find $home/data/machines /run/aegis/vmm -mindepth 1 -maxdepth 1 -type d 2>/dev/null"
 count disks "find $home -path '*disks*' -type f -name 'i*' 2>/dev/null"
 count scopes "systemctl list-units --plain --no-legend 'aegis-vm-*.scope' 2>/dev/null"
-count mounts "grep -c aegis-vm /proc/mounts"
+count mounts "grep aegis-vm /proc/mounts"
 `
 
 // inventory counts what runs and lies about on a host.
@@ -24,11 +28,24 @@ func inventory(t *testing.T, h *testbed.Host) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	home := h.Home
+	home, ours := h.Home, h.Home+"/data/(machines|disks)/"
 	if h.Name == "system" {
-		home = "/var/lib/aegis"
+		home, ours = "/var/lib/aegis", "/run/aegis/vmm/m-|/var/lib/aegis/.*disks/"
 	}
-	files := finish(ctx, t, h.Command(ctx, "sh", "-c", counted, "sh", home), nil)
+	files := finish(ctx, t, h.Command(ctx, "sh", "-c", counted, "sh", home, ours), nil)
 	records := aegis(t, h, nil, "status", "-o", "json")
 	return files.stdout + files.stderr + records.stdout
+}
+
+// held tells how many files of machines some process has open.
+func held(t *testing.T, inventory string) int {
+	t.Helper()
+	var n int
+	for line := range strings.Lines(inventory) {
+		if _, err := fmt.Sscanf(line, "held %d", &n); err == nil {
+			return n
+		}
+	}
+	t.Fatalf("no such count in %q", inventory)
+	return 0
 }

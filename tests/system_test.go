@@ -96,6 +96,8 @@ func TestRunBehavesLikeTheProgramItself(t *testing.T) {
 			{name: "ends at the timeout", args: []string{"--timeout", "2s", "--", "sleep", "1000"}, code: 124},
 			{name: "refuses no memory", args: []string{"--memory", "0", "--", "true"}, stderr: "memory", code: 125},
 			{name: "refuses absurd memory", args: []string{"--memory", "99999999", "--", "true"}, stderr: "memory", code: 125},
+			{name: "refuses memory beyond numbers", args: []string{"--memory", "99999999999999999999G", "--", "true"}, stderr: "memory", code: 125},
+			{name: "refuses processors beyond numbers", args: []string{"--cpus", "99999999999999999999", "--", "true"}, stderr: "cpu", code: 125},
 			{name: "refuses no processors", args: []string{"--cpus", "0", "--", "true"}, stderr: "cpu", code: 125},
 			{name: "refuses absurd processors", args: []string{"--cpus", "500", "--", "true"}, stderr: "cpu", code: 125},
 			{name: "names a missing image", args: []string{"--image", "/nonexistent", "--", "true"}, stderr: "/nonexistent", code: 125},

@@ -31,11 +31,13 @@ func up(b *testing.B) *testbed.Host {
 	return h
 }
 
-func command(b *testing.B, h *testbed.Host, args ...string) {
+func command(b *testing.B, h *testbed.Host, args ...string) string {
 	b.Helper()
-	if out, err := h.Command(b.Context(), append([]string{"aegis"}, args...)...).CombinedOutput(); err != nil {
+	out, err := h.Command(b.Context(), append([]string{"aegis"}, args...)...).CombinedOutput()
+	if err != nil {
 		b.Fatalf("aegis %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 // BenchmarkColdRun compares `aegis run -- true` with the bare machine, in

@@ -48,6 +48,7 @@ func resources(b *testing.B, h *testbed.Host) map[string]int {
 		"mounts":      strings.Count(string(read(b, "/proc/mounts")), "\n"),
 		"sockets":     strings.Count(string(read(b, "/proc/net/unix")), h.Home),
 		"processes":   testbed.Processes(b, h.Home),
+		"rows":        strings.Count(command(b, h, "status", "-o", "json"), `"id"`),
 	}
 	for line := range strings.Lines(string(read(b, "/proc/"+pid+"/status"))) {
 		var n int

@@ -32,20 +32,21 @@ func LeanGuest(t testing.TB) string {
 	return dir
 }
 
-// Processes counts the processes that have a path below home in their
-// command line or as an open file, other than a daemon's own.
+// Processes counts the processes that hold files of machines of a standalone
+// host, as monitors and workers do: nothing on their command lines tells
+// whose they are.
 func Processes(t testing.TB, home string) int {
 	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
-	for _, f := range dirs {
-		line, err := os.ReadFile(f)
-		if err == nil && strings.Contains(string(line), home) {
-			n++
+	holders := map[string]bool{}
+	for _, f := range files {
+		to, err := os.Readlink(f)
+		if err == nil && (strings.HasPrefix(to, home+"/data/machines/") || strings.HasPrefix(to, home+"/data/disks/")) {
+			holders[filepath.Dir(f)] = true
 		}
 	}
-	return n
+	return len(holders)
 }

@@ -49,14 +49,18 @@ func New(o Options) (vmm.Driver, error) {
 }
 
 // Choose chooses the driver for this host: the one that AEGIS_VMM names, else
-// Cloud Hypervisor where it works, which means a usable KVM, else QEMU. The
-// chosen one may still miss something: Probe tells.
+// QEMU, else Cloud Hypervisor where that is all there is and KVM is usable.
+// Cloud Hypervisor comes second until its disks, which it opens by path, can
+// be opened inside the jail. The chosen one may still miss something: Probe
+// tells.
 func Choose(ctx context.Context, getenv func(string) string) (Options, vmm.Driver, error) {
-	names := []string{"cloudhypervisor", "qemu"}
+	names := []string{"qemu", "cloudhypervisor"}
 	if name := getenv(EnvDriver); name != "" {
 		names = []string{name}
 	}
-	for i, name := range names {
+	var first Options
+	var missing vmm.Driver
+	for _, name := range names {
 		o := Options{Name: name, Binary: binary(name, getenv)}
 		d, err := New(o)
 		if err != nil {
@@ -66,12 +70,15 @@ func Choose(ctx context.Context, getenv func(string) string) (Options, vmm.Drive
 		if err != nil {
 			return Options{}, nil, fmt.Errorf("choosing a machine driver: %w", err)
 		}
-		if s.Missing == "" || i == len(names)-1 {
-			o.Accel, o.ClockKHz = s.Accel, s.ClockKHz
+		o.Accel, o.ClockKHz = s.Accel, s.ClockKHz
+		if s.Missing == "" {
 			return o, d, nil
 		}
+		if missing == nil {
+			first, missing = o, d
+		}
 	}
-	return Options{}, nil, nil // not reached: the last one is always taken
+	return first, missing, nil
 }
 
 // binary is the absolute path of a driver's monitor, empty if it is not

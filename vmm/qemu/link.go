@@ -46,6 +46,16 @@ func (p *port) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write remembers, too: a port that cannot be written to any more has lost its
+// reader before ours has read the end.
+func (p *port) Write(b []byte) (int, error) {
+	n, err := p.UnixConn.Write(b)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+		p.hungUp.Store(true)
+	}
+	return n, err
+}
+
 // awaitDoorbell returns nil when the guest has rung; the end of the machine
 // is the other exit.
 func (l *guestLink) awaitDoorbell() error {

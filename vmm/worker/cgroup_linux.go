@@ -94,16 +94,28 @@ func divideScope(p Plan, uid, gid int) (*Cgroup, error) {
 // openLeaf opens what the second stage needs, which cannot see the cgroups;
 // the descriptors stay open over exec.
 func openLeaf(vm string, limit int64) (*Cgroup, error) {
-	leaf, err := unix.Open(vm, unix.O_DIRECTORY|unix.O_PATH, 0)
+	leaf, err := openAbove(vm, unix.O_DIRECTORY|unix.O_PATH)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", vm, err)
 	}
-	events, err := unix.Open(vm+"/memory.events", unix.O_RDONLY, 0)
+	events, err := openAbove(vm+"/memory.events", unix.O_RDONLY)
 	if err != nil {
 		unix.Close(leaf)
 		return nil, fmt.Errorf("opening %s/memory.events: %w", vm, err)
 	}
 	return &Cgroup{Leaf: leaf, Events: events, Limit: limit}, nil
+}
+
+// openAbove opens a file on a number above all that the second stage is born
+// with: the plan and the files of the machine have the first ones.
+func openAbove(path string, flags int) (int, error) {
+	const above = 64
+	fd, err := unix.Open(path, flags, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD, above)
 }
 
 // Command is for a driver to call on the command of its monitor: it starts in

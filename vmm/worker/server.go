@@ -59,8 +59,13 @@ func (s *server) accept() {
 	defer s.conns.Done()
 	for {
 		c, err := s.listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // out of descriptors: others will be closed
+			s.config.Log.Warn("accepting a connection", "err", err)
+			pause(s.ctx)
+			continue
 		}
 		s.conns.Add(1)
 		go func() {
@@ -68,6 +73,16 @@ func (s *server) accept() {
 			defer c.Close()
 			s.serve(c.(*net.UnixConn))
 		}()
+	}
+}
+
+// pause lets a moment pass.
+func pause(ctx context.Context) {
+	t := time.NewTimer(50 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -216,8 +231,14 @@ func (s *server) stop(ctx context.Context, m vmm.Machine) error {
 	return err
 }
 
-// watch reports until the worker goes; the last report has the exit.
+// watch reports until the worker or the watcher goes; the last report has the
+// exit.
 func (s *server) watch(c *net.UnixConn) {
+	left := make(chan struct{})
+	go func() { // ends with the connection, which our caller closes
+		defer close(left)
+		c.Read(make([]byte, 1))
+	}()
 	for {
 		_, report, changed := s.now()
 		if send(c, response{Info: &report}) != nil || report.State == vmm.StateEnded {
@@ -225,6 +246,8 @@ func (s *server) watch(c *net.UnixConn) {
 		}
 		select {
 		case <-changed:
+		case <-left:
+			return
 		case <-s.ctx.Done():
 			// The end is reported before ctx ends, so changed is closed, too.
 			if _, r, _ := s.now(); r.State != vmm.StateEnded {

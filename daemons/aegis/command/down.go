@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,13 @@ func (a *app) stopDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !running && machinesLeft(t) {
+		// Machines outlive their daemon, and it takes one to stop them.
+		if err := d.Start(ctx); err != nil {
+			return fmt.Errorf("machines run without aegisd, which does not start to stop them: %w", err)
+		}
+		running = true
+	}
 	if !running {
 		// Its socket may still be open, and the next caller would start it.
 		if err := d.Stop(ctx); err != nil && !t.Standalone() {
@@ -60,6 +68,17 @@ func (a *app) stopDaemon(ctx context.Context) error {
 		fmt.Fprintln(a.out, "aegisd is stopped")
 	}
 	return nil
+}
+
+// machinesLeft tells whether there are machines that an earlier daemon
+// started, as far as the caller may see them.
+func machinesLeft(t connect.Target) bool {
+	dir := "/run/aegis/vmm"
+	if t.Standalone() {
+		dir = filepath.Join(t.Home, "data/machines")
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) > 0
 }
 
 // stopMachines stops the caller's machines, all at once, and tells how many

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,7 @@ import (
 type runFlags struct {
 	image, name, workdir, user string
 	interactive                bool
-	cpus                       int
+	cpus                       processors
 	memory                     memory
 	env                        environment
 	timeout                    time.Duration
@@ -49,7 +50,7 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	flags.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input")
 	flags.StringVar(&f.image, "image", "", "image: the path of an OCI layout, oci:PATH[:TAG], or a digest (default the base image)")
 	flags.StringVar(&f.name, "name", "", "name of the machine while it lives")
-	flags.IntVar(&f.cpus, "cpus", 0, "virtual processors (default 1)")
+	flags.Var(&f.cpus, "cpus", "virtual processors (default 1)")
 	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
 	flags.Var(f.env, "env", "environment variable; may be repeated")
 	flags.StringVar(&f.workdir, "workdir", "", "working directory in the machine (default the image's)")
@@ -118,8 +119,26 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 	case given("timeout") && f.timeout < time.Millisecond:
 		return api.InstanceSpec{}, fmt.Errorf("timeout of %v: expected a millisecond or more, or no --timeout for none", f.timeout)
 	}
+	if err := readable(argv, f.env); err != nil {
+		return api.InstanceSpec{}, err
+	}
 	return api.InstanceSpec{
 		Handle: f.name, Command: argv, ImageRef: image, Env: f.env, Workdir: f.workdir, User: f.user,
-		MemoryMB: int(f.memory), VCPUs: f.cpus, TimeoutMS: f.timeout.Milliseconds(),
+		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
 	}, nil
+}
+
+// readable refuses what the API, being JSON, could not carry unchanged.
+func readable(argv []string, env environment) error {
+	for i, arg := range argv {
+		if !utf8.ValidString(arg) {
+			return fmt.Errorf("argument %d, %q: expected UTF-8: pass other bytes through stdin (-i) or a file", i, arg)
+		}
+	}
+	for name, value := range env {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return fmt.Errorf("environment variable %q: expected UTF-8: pass other bytes through stdin (-i) or a file", name)
+		}
+	}
+	return nil
 }

@@ -23,12 +23,38 @@ func (m *memory) Set(s string) error {
 	} else if d, ok := strings.CutSuffix(trimmed, "g"); ok {
 		digits, unit = d, 1024
 	}
-	n, err := strconv.Atoi(digits)
-	if err != nil || n > math.MaxInt32/unit {
+	n, err := whole(digits)
+	if err != nil {
 		return errors.New("expected MiB as a number, or a size such as 512M or 1G")
 	}
 	*m = memory(n * unit)
 	return nil
+}
+
+// processors is a flag with a number of virtual processors.
+type processors int
+
+func (p *processors) String() string { return strconv.Itoa(int(*p)) }
+func (p *processors) Type() string   { return "int" }
+
+func (p *processors) Set(s string) error {
+	n, err := whole(s)
+	if err != nil {
+		return errors.New("expected a whole number")
+	}
+	*p = processors(n)
+	return nil
+}
+
+// whole reads a number. One that is absurd is no error of writing: it becomes
+// the largest that can be asked for, and is refused by who knows the limit.
+func whole(digits string) (int, error) {
+	const most = math.MaxInt32
+	n, err := strconv.Atoi(digits)
+	if errors.Is(err, strconv.ErrRange) {
+		err = nil // n is the nearest that there is
+	}
+	return min(max(n, -most), most), err
 }
 
 // environment is a flag NAME=VALUE that may be repeated; the last one wins.

@@ -56,7 +56,7 @@ func (c *Client) explain(ctx context.Context, id string, session *os.File) (int,
 		return Failed, errors.New("the instance was deleted while its program ran")
 	case err != nil:
 		return Failed, fmt.Errorf("lost the program and aegisd with it: if its machine still runs, the next start of aegisd releases it: %w", err)
-	case in.ExitCode != nil:
+	case in.ExitCode != nil && in.Phase != api.PhaseFailed:
 		return exitCode(*in.ExitCode), reason(in.LastError)
 	case in.LastError != "":
 		return Failed, errors.New(in.LastError)

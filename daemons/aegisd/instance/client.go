@@ -30,6 +30,9 @@ func (s *Service) Attach(ctx context.Context, ref string) (*api.Streams, error) 
 	}
 	w := &waiter{done: make(chan attachment, 1)}
 	if err := o.ask(ctx, func() error { return o.onAttach(w) }); err != nil {
+		if ctx.Err() != nil {
+			o.post(func() { o.onAbandoned(w) })
+		}
 		return nil, err
 	}
 	select {
@@ -99,7 +102,7 @@ func (o *owner) failWaiter(err error) {
 // onAbandoned is told when a client has gone while it waited, or while its
 // streams were on their way.
 func (o *owner) onAbandoned(w *waiter) {
-	if o.waiter == w {
+	if o.waiter == w || o.waiter == nil && o.client == clientAwaited {
 		o.waiter = nil
 		o.client = clientGone
 		o.reconsider()

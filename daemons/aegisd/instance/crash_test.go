@@ -45,6 +45,7 @@ func TestKilledDaemonFindsItsMachinesAgain(t *testing.T) {
 
 func TestStreamsOutliveTheDaemonThatHandedThemOut(t *testing.T) {
 	w := newWorld(t)
+	w.impatient()
 	spec := run("cat")
 	spec.Stdin = true
 	in := w.create(spec)

@@ -262,8 +262,27 @@ func TestStopWhileStartingCancelsTheStart(t *testing.T) {
 	w.awaitPhase(in.ID, api.PhaseRunning)
 }
 
+func TestManagerThatIsAwayForAMomentHoldsUpAReleaseOnly(t *testing.T) {
+	w := newWorld(t)
+	in := w.create(api.InstanceSpec{Command: []string{"sleep"}})
+	w.awaitPhase(in.ID, api.PhaseRunning)
+	w.machines.setDown(api.Errorf(api.Unavailable, "vmmd is being started again"))
+	deleted := make(chan error, 1)
+	go func() { deleted <- w.Delete(t.Context(), in.ID) }()
+	<-w.machines.refused
+	w.machines.setDown(nil)
+	if err := <-deleted; err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if left := w.leftovers(); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
 func TestManagerThatIsDownFailsTheStartAndLosesNothing(t *testing.T) {
 	w := newWorld(t)
+	w.timings.CallTimeout = 300 * time.Millisecond
+	w.restart()
 	in := w.create(api.InstanceSpec{Command: []string{"sleep"}})
 	w.awaitPhase(in.ID, api.PhaseRunning)
 	w.machines.setDown(api.Errorf(api.Unavailable, "vmmd does not answer"))

@@ -70,9 +70,23 @@ func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase 
 		}
 	}()
 	<-b.begun
-	err := o.removeMachine(b.machine)
+	err := o.insist(func() error { return o.removeMachine(b.machine) })
 	<-disk
 	return err
+}
+
+// insist repeats a step of a release while those who carry it out are away,
+// such as a vmmd that is being started again. They are given up after a call's
+// time; the next start of aegisd tries by itself.
+func (o *owner) insist(step func() error) error {
+	ctx, cancel := o.svc.bounded()
+	defer cancel()
+	for backoff := 50 * time.Millisecond; ; backoff = min(2*backoff, time.Second) {
+		err := step()
+		if api.CodeOf(err) != api.Unavailable || !pause(ctx, backoff) {
+			return err
+		}
+	}
 }
 
 // powerOff asks the guest to leave and waits until it has, is out of time, or
@@ -176,7 +190,7 @@ func (o *owner) erase() {
 	o.erasing = true
 	machine := o.rec.Status.Machine
 	o.svc.tasks.Go(func() {
-		err := o.eraseAll(machine)
+		err := o.insist(func() error { return o.eraseAll(machine) })
 		o.post(func() { o.onErased(err) })
 	})
 }

@@ -69,12 +69,14 @@ func TestDeathOfTheClientTearsARunDown(t *testing.T) {
 
 func TestClientThatNeverAttachesIsNotWaitedForForEver(t *testing.T) {
 	w := newWorld(t)
+	w.impatient()
 	in := w.create(run("sleep"))
 	w.awaitGone(in.ID)
 }
 
 func TestClientThatGoesDuringTheBootTearsARunDown(t *testing.T) {
 	w := newWorld(t)
+	w.impatient()
 	w.machines.driver.Behave(fake.Behaviour{NeverReady: true})
 	in := w.create(run("sleep"))
 	ctx, cancel := context.WithCancel(t.Context())

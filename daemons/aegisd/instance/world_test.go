@@ -42,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, path: filepath.Join(t.TempDir(), "aegis.db"), hostBoot: "boot-1",
 		machines: newMachines(), images: newImages(t),
-		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 100 * time.Millisecond},
+		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 30 * time.Second},
 	}
 	w.start()
 	t.Cleanup(func() {
@@ -50,6 +50,13 @@ func newWorld(t *testing.T) *world {
 		w.machines.close()
 	})
 	return w
+}
+
+// impatient makes the service wait only a moment for clients.
+func (w *world) impatient() {
+	w.t.Helper()
+	w.timings.AttachGrace = 50 * time.Millisecond
+	w.restart()
 }
 
 func (w *world) start() {
@@ -272,7 +279,8 @@ type machines struct {
 	mu       sync.Mutex // guards the fields below
 	all      map[string]*hosted
 	watchers map[chan vmm.Info]chan struct{}
-	down     error // what every call answers
+	down     error         // what every call answers
+	refused  chan struct{} // gets one for each call that was answered so
 }
 
 type hosted struct {
@@ -281,7 +289,7 @@ type hosted struct {
 }
 
 func newMachines() *machines {
-	return &machines{all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}}
+	return &machines{all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}, refused: make(chan struct{}, 1)}
 }
 
 func (m *machines) setDown(err error) {
@@ -294,6 +302,10 @@ func (m *machines) get(id string) (*hosted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down != nil {
+		select {
+		case m.refused <- struct{}{}:
+		default:
+		}
 		return nil, m.down
 	}
 	h := m.all[id]

@@ -147,7 +147,9 @@ func (c *Conn) told(what byte) {
 	case saysEnd:
 		c.ended.Store(true)
 	case saysStop:
-		c.stopped.Store(true)
+		if !c.stopped.CompareAndSwap(false, true) {
+			return // each goroutine below may wait for a reader that never comes
+		}
 		c.finish()
 		go c.shut.Do(func() { c.stream.Close() }) // wakes a writer; ends with the write
 	}

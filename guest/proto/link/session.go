@@ -48,12 +48,16 @@ func Attach(rw io.ReadWriteCloser) (*Session, error) {
 type opening struct {
 	conn
 	opened bool
+	guard  guard
 	why    atomic.Pointer[error]
 }
 
 // Read remembers why the guest is not to be believed any more.
 func (o *opening) Read(b []byte) (int, error) {
 	n, err := o.conn.Read(b)
+	if refused := o.guard.check(b[:n]); refused != nil {
+		n, err = 0, refused
+	}
 	if _, other := errors.AsType[versionError](err); other || errors.Is(err, errFrame) {
 		o.why.Store(&err)
 	}
