@@ -71,4 +71,6 @@ type Aegis interface {
 	// does not keep up loses the stream, never single events.
 	Events(ctx context.Context) (<-chan Event, error)
 	Status(ctx context.Context) (Status, error)
+
+	SecretStore
 }

@@ -35,6 +35,12 @@ type InstanceSpec struct {
 	// AutoRemove deletes the instance when its primary process has ended, or
 	// when the attached client goes.
 	AutoRemove bool `json:"auto_remove,omitempty"`
+	// Secrets are names of secrets that the program gets as environment
+	// variables of the same names; "*" means all there are. EnvSecrets are
+	// variables with the secrets to fill them from. Values are looked up at
+	// each start; they win over the image's variables, Env wins over them.
+	Secrets    []string          `json:"secrets,omitempty"`
+	EnvSecrets map[string]string `json:"env_secrets,omitempty"`
 }
 
 // State is one of the four words that old clients know.
@@ -106,6 +112,8 @@ type Instance struct {
 	ExitSignal int  `json:"exit_signal,omitempty"`
 	// Machine is the machine that runs it, empty when at rest.
 	Machine string `json:"machine,omitempty"`
+	// SecretKeys are the names of the secrets that its program gets, sorted.
+	SecretKeys []string `json:"secret_keys,omitempty"`
 }
 
 // Event is one change that a client may follow.

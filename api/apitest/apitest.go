@@ -36,6 +36,10 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"the status counts instances by phase":             suite.status,
 		"a failed start is told to who attaches":           suite.failedStart,
 		"the list has running instances first, then older": suite.order,
+		"secrets are set, listed, replaced and deleted":    suite.secrets,
+		"secrets that cannot be kept are refused":          suite.secretRefusals,
+		"a program gets the secrets it was promised":       suite.secretEnv,
+		"a start without its secret fails by its name":     suite.secretMissing,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

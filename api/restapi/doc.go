@@ -12,6 +12,10 @@
 //	POST   /v1/instances/{id}/attach    Upgrade          101, then descriptors
 //	GET    /v1/status                   status           200 status
 //	GET    /v1/events                   events           200 NDJSON
+//	PUT    /v1/secrets/{name}           {"value":TEXT}   200 secret
+//	GET    /v1/secrets                  secrets          200 [secret]
+//	DELETE /v1/secrets/{name}           delete           200 {"status":"deleted"}
+//	POST   /v1/secrets/rotate-key       rotate the key   200 {"status":"rotated"}
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //

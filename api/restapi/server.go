@@ -63,6 +63,10 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"POST /v1/instances/{id}/attach": s.attach,
 		"GET /v1/status":                 s.status,
 		"GET /v1/events":                 s.events,
+		"PUT /v1/secrets/{name}":         s.setSecret,
+		"GET /v1/secrets":                s.secrets,
+		"DELETE /v1/secrets/{name}":      s.deleteSecret,
+		"POST /v1/secrets/rotate-key":    s.rotateKey,
 	}
 }
 

@@ -23,6 +23,8 @@ type options struct {
 	// share has the guest's kernels and the base image; worker is the
 	// program that runs one machine, standalone only.
 	share, worker string
+	// credentials is systemd's folder of them, system composition only.
+	credentials string
 }
 
 // systemState is where the system composition keeps its records, unless the
@@ -59,6 +61,7 @@ func (o options) resolve(env func(string) string) (options, error) {
 	o.share = cmp.Or(o.share, beside("../share/aegisvm", "/usr/share/aegisvm"))
 	if o.system {
 		o.home, o.state = "", cmp.Or(env("STATE_DIRECTORY"), systemState)
+		o.credentials = env("CREDENTIALS_DIRECTORY")
 		return o, nil
 	}
 	if o.home == "" {

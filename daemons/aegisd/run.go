@@ -25,6 +25,7 @@ import (
 // first: it keeps a second aegisd from touching anything.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) error {
 	frugal()
+	withoutCoreDumps(log)
 	if err := os.MkdirAll(o.state, 0o700); err != nil {
 		return fmt.Errorf("state folder: %w", err)
 	}
@@ -49,7 +50,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	}
 	defer p.close()
 	svc, err := instance.New(ctx, instance.Config{
-		Records: db, Images: p.images, Machines: p.machines, Log: log,
+		Records: db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
 		Version: api.Version, Composition: p.name, Kernel: p.kernel,
 	})
 	if err != nil {

@@ -25,6 +25,8 @@ type fakeAegis struct {
 	mu      sync.Mutex // guards the fields below
 	spec    *api.InstanceSpec
 	stopped []string
+	secrets map[string]string
+	rotated int
 }
 
 func (f *fakeAegis) Status(context.Context) (api.Status, error) {
@@ -112,13 +114,23 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		code   int
 		stderr string // its first line
 	}{
-		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, run, status, up, version`},
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, run, secret, status, up, version`},
 		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "-t", "true"}, 2, "unknown shorthand flag: 't' in -t"},
 		{[]string{"run"}, 2, "no command: expected a program and its arguments, such as: aegis run -- echo hello"},
 		{[]string{"run", "--memory", "lots", "true"}, 2, `invalid argument "lots" for "--memory" flag: expected MiB as a number, or a size such as 512M or 1G`},
-		{[]string{"run", "--env", "A", "true"}, 2, `invalid argument "A" for "--env" flag: expected NAME=VALUE; write NAME= for an empty value`},
+		{[]string{"run", "--env", "=A", "true"}, 2, `invalid argument "=A" for "--env" flag: expected NAME=VALUE; write NAME= for an empty value`},
+		{[]string{"run", "--env", "A-B", "true"}, 2, `invalid argument "A-B" for "--env" flag: expected NAME=VALUE, NAME=secret.SECRET, the name of a secret, or '*' for all secrets`},
+		{[]string{"run", "--env", "A=secret.b.c", "true"}, 2, `invalid argument "A=secret.b.c" for "--env" flag: expected the name of a secret after "secret."; to pass that text itself, set it as a secret`},
+		{[]string{"run", "--secret", "A=B", "true"}, 2, `invalid argument "A=B" for "--secret" flag: expected the name of a secret, or '*' for all secrets`},
+		{[]string{"secret", "set"}, 2, "no name: expected the name of a secret, such as: aegis secret set API_KEY"},
+		{[]string{"secret", "set", "A", "-", "x"}, 2, `unexpected argument "x": aegis secret set takes a name and at most one value`},
+		{[]string{"secret", "set", "A", "-", "--from-file", "f"}, 2, "both a value and --from-file: give one"},
+		{[]string{"secret", "delete"}, 2, "no name: expected names of secrets"},
+		{[]string{"secret", "show"}, 2, `unknown command "show": expected one of delete, list, rotate-key, set`},
+		{[]string{"secret", "set", "A", "--from-file", "/no/such/file"}, 1, "value: open /no/such/file: no such file or directory"},
+		{[]string{"secret", "set", "A", "-"}, 1, "secret A: its value is empty: give one, or delete the secret"},
 		{[]string{"run", "--memory", "0", "true"}, 125, "memory of 0 MiB: a guest needs at least 128"},
 		{[]string{"run", "--memory", "-1G", "true"}, 125, "memory of -1024 MiB: a guest needs at least 128"},
 		{[]string{"run", "--memory=-18014398509481983G", "true"}, 125, "memory of -2199023254528 MiB: a guest needs at least 128"},

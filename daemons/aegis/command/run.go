@@ -22,12 +22,12 @@ type runFlags struct {
 	interactive                bool
 	cpus                       processors
 	memory                     memory
-	env                        environment
+	env                        variables
 	timeout                    time.Duration
 }
 
 func (a *app) run() *cobra.Command {
-	f := runFlags{env: environment{}}
+	f := runFlags{env: newVariables()}
 	cmd := &cobra.Command{
 		Use:   "run [flags] [--] COMMAND [ARG...]",
 		Short: "Run a program in a new machine and throw the machine away",
@@ -52,7 +52,7 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	flags.StringVar(&f.name, "name", "", "name of the machine while it lives")
 	flags.Var(&f.cpus, "cpus", "virtual processors (default 1)")
 	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
-	flags.Var(f.env, "env", "environment variable; may be repeated")
+	f.env.addFlags(cmd)
 	flags.StringVar(&f.workdir, "workdir", "", "working directory in the machine (default the image's)")
 	flags.StringVar(&f.user, "user", "", "NAME, UID, NAME:GROUP or UID:GID (default the image's)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the program after this time, such as 90s (default never)")
@@ -119,12 +119,13 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 	case given("timeout") && f.timeout < time.Millisecond:
 		return api.InstanceSpec{}, fmt.Errorf("timeout of %v: expected a millisecond or more, or no --timeout for none", f.timeout)
 	}
-	if err := readable(argv, f.env); err != nil {
+	if err := readable(argv, f.env.literal); err != nil {
 		return api.InstanceSpec{}, err
 	}
 	return api.InstanceSpec{
-		Handle: f.name, Command: argv, ImageRef: image, Env: f.env, Workdir: f.workdir, User: f.user,
+		Handle: f.name, Command: argv, ImageRef: image, Env: f.env.literal, Workdir: f.workdir, User: f.user,
 		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
+		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
 	}, nil
 }
 

@@ -46,6 +46,10 @@ func (u started) close() {
 // start that failed is the owner's to release.
 func (o *owner) bringUp(b *boot) (up started, err error) {
 	took := newLaps()
+	// What is missing is better known before a machine has booted.
+	if _, err := o.secretEnv(b.ctx); err != nil {
+		return up, err
+	}
 	img, err := o.svc.Images.Prepare(b.ctx, o.spec.ImageRef, o.progress())
 	if err != nil {
 		return up, fmt.Errorf("preparing the image: %w", err)
@@ -147,12 +151,16 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 		return nil, err
 	}
 	took.lap("identity")
-	err := session.Start(b.ctx, guestsession.Process{
+	env, err := o.environment(b.ctx, conf)
+	if err != nil {
+		return nil, err
+	}
+	err = session.Start(b.ctx, guestsession.Process{
 		ID: primary,
 		// As `docker run IMAGE CMD`: the image's entrypoint stays, its
 		// command is replaced.
 		Argv:    append(slices.Clone(conf.Entrypoint), o.spec.Command...),
-		Env:     environment(conf.Env, o.spec.Env),
+		Env:     env,
 		Cwd:     firstOf(o.spec.Workdir, conf.Workdir),
 		User:    firstOf(o.spec.User, conf.User),
 		Streams: o.spec.Attach, Stdin: o.spec.Stdin,
@@ -177,16 +185,19 @@ func (o *owner) identity() *proto.Identity {
 	}
 }
 
-// environment lays the spec's variables over the image's. HOME is the
-// harness's to set: only the guest knows whose it is.
-func environment(img []string, spec map[string]string) []string {
+// environment lays the layers over the image's variables, the later ones over
+// the earlier ones. HOME is the harness's to set: only the guest knows whose
+// it is.
+func environment(img []string, layers ...map[string]string) []string {
 	env := map[string]string{"PATH": defaultPath}
 	for _, kv := range img {
 		if k, v, ok := strings.Cut(kv, "="); ok && k != "" {
 			env[k] = v
 		}
 	}
-	maps.Copy(env, spec)
+	for _, layer := range layers {
+		maps.Copy(env, layer)
+	}
 	list := make([]string, 0, len(env))
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		list = append(list, k+"="+env[k])

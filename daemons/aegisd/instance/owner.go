@@ -168,6 +168,7 @@ func (o *owner) publish() {
 		Workdir: o.spec.Workdir, User: o.spec.User, MemoryMB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs,
 		OwnerUID: o.rec.OwnerUID, CreatedAt: o.rec.Created, StartedAt: st.Started, StoppedAt: st.Stopped,
 		LastError: st.LastError, ExitCode: st.ExitCode, ExitSignal: st.ExitSignal, Machine: st.Machine,
+		SecretKeys: secretKeys(o.spec),
 	})
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	Records  Records
 	Images   image.Store
 	Machines vmm.Manager
+	Secrets  Secrets
 	Log      *slog.Logger
 	// Limits are the host's; zero fields are asked of it.
 	Limits Limits

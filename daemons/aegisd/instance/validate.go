@@ -32,7 +32,7 @@ func withDefaults(spec api.InstanceSpec) api.InstanceSpec {
 func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
-		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags,
+		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets,
 	} {
 		if err := check(spec); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/instance"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/secret"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -27,6 +28,7 @@ type world struct {
 	path     string
 	hostBoot string
 	timings  instance.Timings
+	log      *slog.Logger
 	records  func(instance.Records) instance.Records
 	machines *machines
 	images   *images
@@ -41,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, path: filepath.Join(t.TempDir(), "aegis.db"), hostBoot: "boot-1",
-		machines: newMachines(), images: newImages(t),
+		machines: newMachines(), images: newImages(t), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 30 * time.Second},
 	}
 	w.start()
@@ -79,7 +81,8 @@ func (w *world) tryStart() error {
 	svc, err := instance.New(ctx, instance.Config{
 		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 4096, CPUs: 4, Instances: 20}, Timings: w.timings,
-		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil)), Version: "test", Composition: "standalone", Kernel: "fake",
+		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
+		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),
 	})
 	if err != nil {
 		db.Close()

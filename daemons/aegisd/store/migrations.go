@@ -34,6 +34,14 @@ var migrations = []string{
 		started_ns  INTEGER,
 		stopped_ns  INTEGER
 	) STRICT, WITHOUT ROWID`,
+	// 2: secrets. sealed is encrypted with the key that key_id names, which is
+	// not in here.
+	`CREATE TABLE secrets (
+		name       TEXT PRIMARY KEY NOT NULL,
+		key_id     TEXT NOT NULL,
+		sealed     BLOB NOT NULL,
+		created_ns INTEGER NOT NULL
+	) STRICT, WITHOUT ROWID`,
 }
 
 // migrate applies what is missing. The version is SQLite's user_version,
