@@ -3,7 +3,9 @@ package instance_test
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,7 +36,10 @@ func TestMachineThatDiesIsNoticedWithItsReason(t *testing.T) {
 			s := w.attach(in.ID)
 			began := time.Now()
 			c.kill(w, w.machine(in.ID))
-			readAll(t, s.Stdout)
+			// A monitor that is killed may reset its sockets instead of closing them.
+			if _, err := io.Copy(io.Discard, s.Stdout); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("reading what is left: %v", err)
+			}
 			if st, err := proto.ReadStatus(s.Status); err == nil {
 				t.Errorf("there is a status: %+v", st)
 			}
