@@ -52,11 +52,16 @@ func (c *Client) Get(ctx context.Context, ref string) (api.Instance, error) {
 
 // List implements api.Aegis.
 func (c *Client) List(ctx context.Context) ([]api.Instance, error) {
+	return list[api.Instance](ctx, c, "ListInstances")
+}
+
+// list makes a call that answers with an array of structures.
+func list[T any](ctx context.Context, c *Client, method string) ([]T, error) {
 	var dicts []bus.Dict
-	if err := c.call(ctx, "ListInstances", nil, &dicts); err != nil {
+	if err := c.call(ctx, method, nil, &dicts); err != nil {
 		return nil, err
 	}
-	all := make([]api.Instance, len(dicts))
+	all := make([]T, len(dicts))
 	for i, d := range dicts {
 		if err := fromDict(d, &all[i]); err != nil {
 			return nil, err

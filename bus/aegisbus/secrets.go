@@ -115,17 +115,7 @@ func (c *Client) SetSecret(ctx context.Context, name, value string) (sec api.Sec
 
 // Secrets implements api.Aegis.
 func (c *Client) Secrets(ctx context.Context) ([]api.Secret, error) {
-	var dicts []bus.Dict
-	if err := c.call(ctx, "ListSecrets", nil, &dicts); err != nil {
-		return nil, err
-	}
-	all := make([]api.Secret, len(dicts))
-	for i, d := range dicts {
-		if err := fromDict(d, &all[i]); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	return list[api.Secret](ctx, c, "ListSecrets")
 }
 
 // DeleteSecret implements api.Aegis.

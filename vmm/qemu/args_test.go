@@ -134,6 +134,7 @@ func TestAcceleratorsChooseTheProcessor(t *testing.T) {
 func TestVersionIsRead(t *testing.T) {
 	for out, want := range map[string]string{
 		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright": "7.2.22",
+
 		"QEMU emulator version 10.0\n": "10.0",
 		"something else":               "",
 		"":                             "",
