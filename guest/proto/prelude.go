@@ -16,7 +16,7 @@ const (
 	Stdin Kind = iota
 	Stdout
 	Stderr
-	// Status carries one JSON-encoded Status when the process has ended,
+	// Status carries one JSON-encoded End when the process has ended,
 	// however many descriptors its children still hold.
 	Status
 )
@@ -85,10 +85,26 @@ type ProcessStatus struct {
 	Message string `json:"message,omitempty"`
 }
 
-// WriteStatus writes s as one line.
-func WriteStatus(w io.Writer, s ProcessStatus) error {
-	return json.NewEncoder(w).Encode(s)
+// Output is how many bytes a process had written to each stream when it
+// ended. A stream that ends with fewer was cut off: not every transport tells
+// the end of a stream from the end of its machine.
+type Output struct {
+	Stdout int64 `json:"stdout"`
+	Stderr int64 `json:"stderr"`
 }
+
+// End is the whole line of a Status stream.
+type End struct {
+	ProcessStatus
+	// Output is nil where the guest does not know it.
+	Output *Output `json:"output,omitempty"`
+}
+
+// WriteStatus writes s as one line.
+func WriteStatus(w io.Writer, s ProcessStatus) error { return WriteEnd(w, End{ProcessStatus: s}) }
+
+// WriteEnd writes e as one line.
+func WriteEnd(w io.Writer, e End) error { return json.NewEncoder(w).Encode(e) }
 
 // maxStatus bounds what a guest can make the host read as a status.
 const maxStatus = 64 << 10
@@ -96,9 +112,15 @@ const maxStatus = 64 << 10
 // ReadStatus reads the status that ends a Status stream. io.EOF or
 // io.ErrUnexpectedEOF means that the machine went before the process ended.
 func ReadStatus(r io.Reader) (ProcessStatus, error) {
-	var s ProcessStatus
-	if err := json.NewDecoder(io.LimitReader(r, maxStatus)).Decode(&s); err != nil {
-		return ProcessStatus{}, fmt.Errorf("reading process status: %w", err)
+	e, err := ReadEnd(r)
+	return e.ProcessStatus, err
+}
+
+// ReadEnd is ReadStatus that also tells how much output there is.
+func ReadEnd(r io.Reader) (End, error) {
+	var e End
+	if err := json.NewDecoder(io.LimitReader(r, maxStatus)).Decode(&e); err != nil {
+		return End{}, fmt.Errorf("reading process status: %w", err)
 	}
-	return s, nil
+	return e, nil
 }

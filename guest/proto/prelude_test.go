@@ -61,6 +61,11 @@ func TestAStatusIsReadAsItWasWritten(t *testing.T) {
 	if got, err := ReadStatus(&b); err != nil || got != want {
 		t.Errorf("read %+v, %v", got, err)
 	}
+	end := End{ProcessStatus: want, Output: &Output{Stdout: 1 << 40, Stderr: 3}}
+	WriteEnd(&b, end)
+	if got, err := ReadEnd(&b); err != nil || got.ProcessStatus != want || got.Output == nil || *got.Output != *end.Output {
+		t.Errorf("read %+v, %v", got, err)
+	}
 	for in, want := range map[string]error{"": io.EOF, `{"code":1`: io.ErrUnexpectedEOF} {
 		if _, err := ReadStatus(strings.NewReader(in)); !errors.Is(err, want) {
 			t.Errorf("status %q: %v, want %v", in, err, want)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/xfeldman/aegisvm/guest/proto/link"
 )
 
@@ -30,12 +32,12 @@ func (s *stream) input(c Conn, f *os.File) (broken bool) {
 }
 
 // output moves bytes from the pipe f to c, until all holders of the pipe have
-// closed it, or the process has ended and the pipe is empty.
+// closed it, or the process has ended and what it left in the pipe was moved.
 func (s *stream) output(c Conn, f *os.File) (broken bool) {
 	buf := make([]byte, chunk)
 	n := copy(buf, s.pending)
 	s.pending = nil
-	var rerr error
+	raw, rerr := f.SyscallConn()
 	for {
 		if m, werr := c.Write(buf[:n]); werr != nil {
 			s.pending = append([]byte(nil), buf[m:n]...)
@@ -43,9 +45,10 @@ func (s *stream) output(c Conn, f *os.File) (broken bool) {
 		}
 		switch {
 		case rerr == nil:
-			n, rerr = f.Read(buf)
+			n, rerr = s.read(raw, buf)
 		case errors.Is(rerr, os.ErrDeadlineExceeded) && s.over():
-			n, rerr = rest(f, buf)
+			f.SetReadDeadline(time.Time{}) // the rest waits for nobody
+			n, rerr = s.read(raw, buf)
 		case errors.Is(rerr, os.ErrDeadlineExceeded):
 			return dead(c)
 		default:
@@ -55,22 +58,66 @@ func (s *stream) output(c Conn, f *os.File) (broken bool) {
 	}
 }
 
-// rest reads what is in the pipe without waiting: io.EOF when it is empty.
-func rest(f *os.File, buf []byte) (int, error) {
-	f.SetReadDeadline(time.Time{})
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
+// read takes bytes from the pipe. It returns io.EOF when all its holders have
+// closed it, or all that the stream carries was taken.
+func (s *stream) read(raw syscall.RawConn, buf []byte) (n int, err error) {
+	waited := raw.Read(func(fd uintptr) bool {
+		n, err = s.draw(int(fd), buf)
+		return !errors.Is(err, syscall.EAGAIN)
+	})
+	if waited != nil {
+		return 0, waited
 	}
-	n := 0
-	if err := raw.Read(func(fd uintptr) bool {
-		n, _ = syscall.Read(int(fd), buf)
-		return true
-	}); err != nil {
-		return 0, err
+	return n, err
+}
+
+// draw is one read that does not wait, counted.
+func (s *stream) draw(fd int, buf []byte) (int, error) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if s.sealed {
+		buf = buf[:min(int64(len(buf)), s.total-s.taken)]
 	}
-	if n <= 0 {
+	if len(buf) == 0 {
 		return 0, io.EOF
 	}
-	return n, os.ErrDeadlineExceeded // there may be more
+	n, err := syscall.Read(fd, buf)
+	for errors.Is(err, syscall.EINTR) {
+		n, err = syscall.Read(fd, buf)
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	s.taken += int64(n)
+	return n, nil
+}
+
+// seal fixes, when the process has ended, how much the stream carries: what
+// was taken of the pipe and what is in it now. Whoever else holds the pipe
+// writes for nobody from then on, so that it cannot keep the stream from
+// ending.
+func (s *stream) seal() int64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	s.sealed, s.total = true, s.taken
+	if s.file != nil {
+		s.total += int64(waiting(s.file))
+	}
+	return s.total
+}
+
+// waiting is how many bytes are in a pipe.
+func waiting(f *os.File) (n int) {
+	if raw, err := f.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
 }

@@ -24,9 +24,10 @@ type Spec struct {
 type process struct {
 	id  string
 	pid int
-	// done is closed after status is set.
+	// done is closed after status and output are set.
 	done    chan struct{}
 	status  proto.ProcessStatus
+	output  proto.Output
 	streams [proto.Status]*stream // nil where there is none
 
 	mu      sync.Mutex // guards the field below
@@ -127,9 +128,10 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// end sets how the program ended.
+// end sets how the program ended, and how much it has written.
 func (p *process) end(s proto.ProcessStatus) {
 	p.status = s
+	p.output = proto.Output{Stdout: p.streams[proto.Stdout].seal(), Stderr: p.streams[proto.Stderr].seal()}
 	close(p.done)
 }
 

@@ -32,6 +32,11 @@ type stream struct {
 	released chan struct{}
 	// pending are bytes that were taken from the pipe when conn broke.
 	pending []byte
+
+	counting sync.Mutex // guards the fields below; held while an output's pipe is read
+	taken    int64      // bytes that were taken from the pipe
+	total    int64      // bytes that there are, once sealed
+	sealed   bool
 }
 
 // pipeSize is how much a pipe holds, for two chunks.

@@ -157,7 +157,7 @@ func (p *process) tell(c Conn) error {
 	case <-gone(c):
 		return nil
 	}
-	if err := proto.WriteStatus(c, p.status); err != nil {
+	if err := proto.WriteEnd(c, proto.End{ProcessStatus: p.status, Output: &p.output}); err != nil {
 		return fmt.Errorf("telling its status: %w", err)
 	}
 	p.mu.Lock()

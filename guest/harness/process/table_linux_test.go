@@ -234,6 +234,38 @@ func TestTheEndIsTheProcesssAndNotItsPipes(t *testing.T) {
 	syscall.Kill(-r.pid, syscall.SIGKILL) // the one left behind
 }
 
+func TestAChildThatKeepsWritingHoldsNothingUp(t *testing.T) {
+	r := newGuest(t).run("sh", "-c", "cat /dev/zero & cat /dev/zero >&2 & exec dd if=/dev/zero bs=1M count=4 status=none")
+	stderr := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, r.stderr)
+		stderr <- n
+	}()
+	stdout, err := io.Copy(io.Discard, r.stdout)
+	if err != nil {
+		t.Error(err)
+	}
+	end, err := proto.ReadEnd(r.status)
+	if err != nil || end.Code != 0 || end.Output == nil {
+		t.Fatalf("end %+v, %v", end, err)
+	}
+	if got := (proto.Output{Stdout: stdout, Stderr: <-stderr}); got != *end.Output || got.Stdout < 4<<20 {
+		t.Errorf("the streams had %+v, the status said %+v", got, *end.Output)
+	}
+	syscall.Kill(-r.pid, syscall.SIGKILL) // those left behind
+}
+
+func TestTheStatusTellsHowMuchWasWritten(t *testing.T) {
+	g := newGuest(t)
+	r := g.start(g.spec("sh", "-c", "echo early; echo no >&2"))
+	g.Wait(t.Context(), r.id)
+	r.status = r.dial(proto.Status)
+	end, err := proto.ReadEnd(r.status)
+	if err != nil || end.Output == nil || *end.Output != (proto.Output{Stdout: 6, Stderr: 3}) {
+		t.Errorf("end %+v with %+v, %v", end, end.Output, err)
+	}
+}
+
 func TestASecondDialIsRefused(t *testing.T) {
 	g := newGuest(t)
 	r := g.run("cat")
