@@ -14,7 +14,7 @@ type Streams struct {
 	// Stdin is nil unless the spec asked for it; shutting down its write
 	// side ends the process's input. Stdout and Stderr end with the process.
 	Stdin, Stdout, Stderr *os.File
-	// Status carries one proto.ProcessStatus line and ends. It ends without
+	// Status carries one proto.End line and ends. It ends without
 	// one when the machine went first: then the instance says why.
 	Status *os.File
 	// Session stays open as long as the client wants the process; when the

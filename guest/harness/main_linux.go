@@ -94,7 +94,8 @@ func serve(m *machine.Machine, dial channel.Channel) error {
 		return err
 	}
 	reaper := process.NewReaper()
-	s, err := service.New(api.Version, id, m, process.NewTable(reaper), say)
+	table := process.NewTable(reaper)
+	s, err := service.New(api.Version, id, m, table, say)
 	if err != nil {
 		return err
 	}
@@ -106,11 +107,23 @@ func serve(m *machine.Machine, dial channel.Channel) error {
 	select {
 	case grace := <-m.Off():
 		machine.End(reaper, grace)
+		lastWords(table)
 		return nil
 	case err := <-lost:
 		machine.End(reaper, 0)
 		return err
 	}
+}
+
+// lastWordsLimit is how long a host may take for what programs said last.
+const lastWordsLimit = 3 * time.Second
+
+// lastWords lets the host have what is still in the pipes of programs that
+// have ended.
+func lastWords(t *process.Table) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWordsLimit)
+	defer cancel()
+	t.Drain(ctx)
 }
 
 func accept(dial channel.Channel, s *service.Service) error {

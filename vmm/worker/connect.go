@@ -86,7 +86,9 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 // end on as a half-close. A local reader that is gone does not stop the
 // guest: its bytes are read and dropped, so that it never blocks. When the
 // machine has ended (done), what it had said still goes to a reader that
-// takes it within linger.
+// takes it within linger. A stream that broke ends like one that the guest
+// has closed, for a socket has no other end: whoever must tell the two apart
+// compares what came with what the process's status says.
 func splice(local *net.UnixConn, guest vmm.Conn, done <-chan struct{}) {
 	defer local.Close()
 	defer guest.Close()

@@ -17,29 +17,37 @@ type readError struct{ error }
 func (e readError) Unwrap() error { return e.error }
 
 // copyStream copies src to dst until src ends. A failure to read is a
-// readError. Where one end is a pipe the kernel moves the bytes, which takes
-// a third of the processor time of reading and writing them.
+// readError.
 func copyStream(dst, src *os.File) error {
-	if done, err := splice(dst, src); done {
-		return err
+	_, err := copyCounted(dst, src)
+	return err
+}
+
+// copyCounted is copyStream that tells how many bytes came. Where one end is
+// a pipe the kernel moves them, which takes a third of the processor time of
+// reading and writing them.
+func copyCounted(dst, src *os.File) (int64, error) {
+	if n, done, err := splice(dst, src); done {
+		return n, err
 	}
 	return copyBuffered(dst, src)
 }
 
-func copyBuffered(dst, src *os.File) error {
+func copyBuffered(dst, src *os.File) (copied int64, err error) {
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
 			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
+				return copied, err
 			}
+			copied += int64(n)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return copied, nil
 		case err != nil:
-			return readError{err}
+			return copied, readError{err}
 		}
 	}
 }

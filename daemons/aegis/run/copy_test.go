@@ -3,6 +3,7 @@ package run
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -55,7 +56,11 @@ func TestCopyStreamMovesEveryByte(t *testing.T) {
 			}()
 			copied := make(chan error, 1)
 			go func() {
-				copied <- copyStream(dst, src)
+				n, err := copyCounted(dst, src)
+				if err == nil && n != int64(len(data)) {
+					err = fmt.Errorf("%d bytes were counted, not %d", n, len(data))
+				}
+				copied <- err
 				dst.Close()
 			}()
 			got, err := io.ReadAll(far)
@@ -116,8 +121,8 @@ func BenchmarkCopyStream(b *testing.B) {
 	const size = 64 << 20
 	for _, c := range []struct {
 		name string
-		copy func(dst, src *os.File) error
-	}{{"splice", copyStream}, {"read and write", copyBuffered}} {
+		copy func(dst, src *os.File) (int64, error)
+	}{{"splice", copyCounted}, {"read and write", copyBuffered}} {
 		b.Run(c.name, func(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {

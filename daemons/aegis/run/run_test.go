@@ -106,8 +106,37 @@ func TestRunTellsHowTheProgramEnded(t *testing.T) {
 			},
 		},
 		{
-			name: "a status that was lost but is recorded", code: 4,
+			name: "a status that was lost but is recorded", code: 125,
+			err:     "the machine went before all that the program wrote had come; the program had ended with exit code 4",
 			program: func(g *guest) { g.fail(api.Instance{ID: "inst-1", Phase: api.PhaseStopped, ExitCode: code(4)}) },
+		},
+		{
+			name: "a program that ran out of time and did not end", code: 124, err: "timed out after 2s", spec: api.InstanceSpec{TimeoutMS: 2000},
+			program: func(g *guest) {
+				g.fail(api.Instance{ID: "inst-1", Phase: api.PhaseStopped, ExitCode: code(124), LastError: "timed out after 2s"})
+			},
+		},
+		{
+			name: "output that was all there is",
+			program: func(g *guest) {
+				io.WriteString(g.stdout, "hello")
+				proto.WriteEnd(g.status, proto.End{Output: &proto.Output{Stdout: 5}})
+			},
+		},
+		{
+			name: "output that went with the machine", code: 125,
+			err: "standard output of the program broke off after 5 of 11 bytes: its machine went before the rest had come",
+			program: func(g *guest) {
+				io.WriteString(g.stdout, "hello")
+				proto.WriteEnd(g.status, proto.End{Output: &proto.Output{Stdout: 11}})
+			},
+		},
+		{
+			name: "errors that went with the machine", code: 125,
+			err: "standard error of the program broke off after 0 of 1 bytes: its machine went before the rest had come",
+			program: func(g *guest) {
+				proto.WriteEnd(g.status, proto.End{Output: &proto.Output{Stderr: 1}})
+			},
 		},
 		{
 			name: "an instance that somebody stopped", code: 125, err: "the instance was stopped while its program ran: it is stopped",

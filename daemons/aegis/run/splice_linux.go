@@ -15,30 +15,30 @@ import (
 // One end must be a pipe that blocks, as the caller's descriptors do. It is
 // waited for in a thread of its own, without holding the other end, which the
 // runtime polls and which may be closed meanwhile.
-func splice(dst, src *os.File) (done bool, err error) {
+func splice(dst, src *os.File) (copied int64, done bool, err error) {
 	j, ok := joined(dst, src)
 	if !ok {
-		return false, nil
+		return 0, false, nil
 	}
-	for moved := false; ; {
+	for {
 		n, err := j.move()
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			err = j.awaitPipe()
 			if err != nil {
-				return true, readError{err}
+				return copied, true, readError{err}
 			}
 			continue
-		case !moved && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)):
-			return false, nil // not this kind of socket
+		case copied == 0 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)):
+			return 0, false, nil // not this kind of socket
 		case errors.Is(err, unix.EPIPE):
-			return true, err
+			return copied, true, err
 		case err != nil:
-			return true, readError{os.NewSyscallError("splice", err)}
+			return copied, true, readError{os.NewSyscallError("splice", err)}
 		case n == 0:
-			return true, nil
+			return copied, true, nil
 		}
-		moved = true
+		copied += n
 	}
 }
 

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,14 +39,18 @@ func (c *Client) connect(s *api.Streams) *flow {
 		go feed(s.Stdin, c.Stdin)
 	}
 	var outputs sync.WaitGroup
-	var lost [2]error
-	outputs.Go(func() { lost[0] = f.drain(c.Stdout, s.Stdout, "standard output") })
-	outputs.Go(func() { lost[1] = f.drain(c.Stderr, s.Stderr, "standard error") })
+	stdout := &output{name: "standard output", dst: c.Stdout, src: s.Stdout}
+	stderr := &output{name: "standard error", dst: c.Stderr, src: s.Stderr}
+	outputs.Go(func() { f.drain(stdout) })
+	outputs.Go(func() { f.drain(stderr) })
 	go func() {
-		var end ending
-		end.status, end.gone = proto.ReadStatus(s.Status)
+		said, err := proto.ReadEnd(s.Status)
+		end := ending{status: said.ProcessStatus, gone: err}
 		outputs.Wait()
-		end.lost = errors.Join(lost[:]...)
+		end.lost = errors.Join(stdout.lost, stderr.lost)
+		if written := said.Output; written != nil && end.lost == nil {
+			end.lost = cmp.Or(stdout.missing(written.Stdout), stderr.missing(written.Stderr))
+		}
 		if len(f.broken) == 0 {
 			f.ended <- end
 		}
@@ -53,23 +58,41 @@ func (c *Client) connect(s *api.Streams) *flow {
 	return f
 }
 
-// drain copies one output and returns why it ended early, if it did.
-func (f *flow) drain(dst, src *os.File, name string) error {
-	if src == nil {
+// output is one of a program's.
+type output struct {
+	name     string
+	dst, src *os.File
+	copied   int64
+	lost     error // why it ended early, if it did
+}
+
+// missing tells that fewer bytes came than the program had written when it
+// ended: a machine that dies ends its streams as a program does.
+func (o *output) missing(written int64) error {
+	if o.src == nil || o.copied >= written {
 		return nil
 	}
-	err := copyStream(dst, src)
+	return fmt.Errorf("%s of the program broke off after %d of %d bytes: its machine went before the rest had come", o.name, o.copied, written)
+}
+
+// drain copies one output.
+func (f *flow) drain(o *output) {
+	if o.src == nil {
+		return
+	}
+	var err error
+	o.copied, err = copyCounted(o.dst, o.src)
 	if r, ok := errors.AsType[readError](err); ok {
-		return fmt.Errorf("%s of the program broke off: %w", name, r.error)
+		o.lost = fmt.Errorf("%s of the program broke off: %w", o.name, r.error)
+		return
 	}
 	switch {
 	case err == nil:
 	case errors.Is(err, syscall.EPIPE):
 		f.broken <- tornError{syscall.SIGPIPE}
 	default:
-		f.broken <- fmt.Errorf("writing %s: %w", name, err)
+		f.broken <- fmt.Errorf("writing %s: %w", o.name, err)
 	}
-	return nil
 }
 
 // feed passes the caller's input on and ends it where it ends. Whether the

@@ -57,7 +57,10 @@ func (c *Client) explain(ctx context.Context, id string, session *os.File) (int,
 	case err != nil:
 		return Failed, fmt.Errorf("lost the program and aegisd with it: if its machine still runs, the next start of aegisd releases it: %w", err)
 	case in.ExitCode != nil && in.Phase != api.PhaseFailed:
-		return exitCode(*in.ExitCode), reason(in.LastError)
+		if *in.ExitCode == exitTimedOut {
+			return exitTimedOut, reason(in.LastError)
+		}
+		return Failed, fmt.Errorf("the machine went before all that the program wrote had come; the program had ended with exit code %d", *in.ExitCode)
 	case in.LastError != "":
 		return Failed, errors.New(in.LastError)
 	case in.Phase == api.PhaseRunning:

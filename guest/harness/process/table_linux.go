@@ -32,6 +32,10 @@ type Table struct {
 	// heard of; ids has the order in which they started.
 	processes map[string]*process
 	ids       []string
+	// serving counts the streams that are served; idle are closed when there
+	// is none.
+	serving int
+	idle    []chan struct{}
 }
 
 // NewTable makes an empty table.
@@ -122,6 +126,8 @@ func (t *Table) Signal(id string, sig syscall.Signal) error {
 // and returns when that is over. It fails at once when there is no such
 // stream or somebody else has it.
 func (t *Table) Serve(c Conn, pre proto.Prelude) error {
+	t.enter()
+	defer t.leave()
 	defer c.Close()
 	p, err := t.get(pre.Process)
 	if err != nil {
@@ -139,6 +145,44 @@ func (t *Table) Serve(c Conn, pre proto.Prelude) error {
 		return fmt.Errorf("process %q: %w", pre.Process, err)
 	}
 	return nil
+}
+
+// Drain waits until every stream that was dialled has given what it has, or
+// ctx ends. No process may run any more.
+func (t *Table) Drain(ctx context.Context) {
+	idle := make(chan struct{})
+	t.mu.Lock()
+	t.idle = append(t.idle, idle)
+	t.tellIdle()
+	t.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+func (t *Table) enter() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.serving++
+}
+
+func (t *Table) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.serving--
+	t.tellIdle()
+}
+
+// tellIdle ends the waits for an idle table; the caller holds mu.
+func (t *Table) tellIdle() {
+	if t.serving > 0 {
+		return
+	}
+	for _, c := range t.idle {
+		close(c)
+	}
+	t.idle = nil
 }
 
 // forget drops a process that the host knows all about.

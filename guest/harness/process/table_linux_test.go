@@ -266,6 +266,32 @@ func TestTheStatusTellsHowMuchWasWritten(t *testing.T) {
 	}
 }
 
+func TestDrainWaitsForTheReadersOfWhatHasEnded(t *testing.T) {
+	g := newGuest(t)
+	r := g.run("dd", "if=/dev/zero", "bs=64k", "count=6", "status=none") // fits in pipe and socket, and not in one of them
+	if s := r.ended(); s.Code != 0 {
+		t.Fatalf("status %+v", s)
+	}
+	short, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Drain(short) // its other exit
+	drained := make(chan struct{})
+	go func() {
+		g.Drain(t.Context())
+		close(drained)
+	}()
+	io.ReadFull(r.stdout, make([]byte, 64<<10))
+	select {
+	case <-drained:
+		t.Fatal("drained before all was read")
+	default:
+	}
+	if rest := all(t, r.stdout); len(rest) != 5*64<<10 {
+		t.Errorf("%d bytes are left", len(rest))
+	}
+	<-drained
+}
+
 func TestASecondDialIsRefused(t *testing.T) {
 	g := newGuest(t)
 	r := g.run("cat")
