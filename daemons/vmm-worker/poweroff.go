@@ -28,8 +28,12 @@ func poweroff(ctx context.Context, m vmm.Machine) error {
 	}
 	client := ttrpc.NewClient(conn)
 	defer client.Close()
+	guest := proto.NewGuestClient(client)
+	if _, err := guest.Hello(ctx, &proto.HelloRequest{Version: proto.Version}); err != nil {
+		return fmt.Errorf("greeting the guest: %w", err)
+	}
 	grace := proto.PoweroffRequest{GraceMs: uint32(processGrace.Milliseconds())}
-	_, err = proto.NewGuestClient(client).Poweroff(ctx, &grace)
+	_, err = guest.Poweroff(ctx, &grace)
 	if errors.Is(err, ttrpc.ErrClosed) {
 		return nil // it has left, or is about to, without a word
 	}

@@ -133,6 +133,9 @@ func TestTestsBringTheirOwnPrograms(t *testing.T) {
 	client := ttrpc.NewClient(control)
 	defer client.Close()
 	g := proto.NewGuestClient(client)
+	if _, err := g.Hello(t.Context(), &proto.HelloRequest{Version: proto.Version}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := g.SetIdentity(t.Context(), &proto.Identity{Hostname: "h", Entropy: make([]byte, 32)}); err != nil {
 		t.Fatal(err)
 	}

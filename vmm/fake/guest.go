@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -25,7 +24,6 @@ type guest struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	control  *ttrpc.Server
-	incoming listener
 
 	mu        sync.Mutex // guards the fields below
 	ended     bool
@@ -42,16 +40,14 @@ func newGuest(m *Machine, programs map[string]program.Program) *guest {
 	g := &guest{
 		machine: m, programs: programs, bootID: hex.EncodeToString(id),
 		processes: map[string]*process{}, conns: map[net.Conn]struct{}{}, lastPid: 1,
-		incoming: listener{conns: make(chan net.Conn), done: make(chan struct{})},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
-	server, err := ttrpc.NewServer()
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(proto.HelloFirst))
 	if err != nil {
-		panic(err) // without options it cannot fail
+		panic(err) // with one interceptor it cannot fail
 	}
 	g.control = server
 	proto.RegisterGuestService(server, g)
-	go server.Serve(g.ctx, g.incoming) // ends with incoming
 	return g
 }
 
@@ -74,12 +70,8 @@ func (g *guest) accept(port uint32, c net.Conn) bool {
 		}()
 		return true
 	}
-	select {
-	case g.incoming.conns <- c:
-		return true
-	case <-g.incoming.done:
-		return false
-	}
+	proto.ServeControl(g.ctx, g.control, c)
+	return true
 }
 
 func (g *guest) forget(c net.Conn) {
@@ -98,7 +90,6 @@ func (g *guest) close() {
 	}
 	g.ended = true
 	g.cancel()
-	close(g.incoming.done)
 	for c := range g.conns {
 		c.Close()
 	}
@@ -156,21 +147,3 @@ func (m *Machine) Identity() *proto.Identity {
 	defer m.guest.mu.Unlock()
 	return m.guest.identity
 }
-
-// listener hands connections to the ttrpc server.
-type listener struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (l listener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, errors.New("guest has ended")
-	}
-}
-
-func (l listener) Close() error   { return nil }
-func (l listener) Addr() net.Addr { return &net.UnixAddr{Name: "fake", Net: "unix"} }

@@ -34,7 +34,6 @@ type Service struct {
 	processes *process.Table
 	log       func(string)
 	rpc       *ttrpc.Server
-	control   *queue
 	named     atomic.Bool
 	naming    sync.Mutex
 }
@@ -44,29 +43,25 @@ type Service struct {
 func New(version, bootID string, m Machine, t *process.Table, log func(string)) (*Service, error) {
 	s := &Service{
 		version: version, bootID: bootID,
-		machine: m, processes: t, log: log, control: newQueue(),
+		machine: m, processes: t, log: log,
 	}
 	var err error
-	if s.rpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.recovered)); err != nil {
+	if s.rpc, err = ttrpc.NewServer(ttrpc.WithChainUnaryServerInterceptor(s.recovered, proto.HelloFirst)); err != nil {
 		return nil, err
 	}
 	proto.RegisterGuestService(s.rpc, s)
-	go s.rpc.Serve(context.Background(), s.control) // ends with Close
 	return s, nil
 }
 
 // Close ends all control connections.
-func (s *Service) Close() error {
-	s.control.Close()
-	return s.rpc.Close()
-}
+func (s *Service) Close() error { return s.rpc.Close() }
 
 // Serve serves a connection to a port and takes possession of it. It returns
 // before the connection has ended.
 func (s *Service) Serve(c process.Conn, port uint32) {
 	switch port {
 	case proto.PortControl:
-		s.control.add(c)
+		proto.ServeControl(context.Background(), s.rpc, c)
 	case proto.PortStream:
 		go s.stream(c) // ends with the connection
 	default:

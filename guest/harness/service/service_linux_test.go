@@ -112,10 +112,20 @@ func (g *guest) attach() *host {
 		g.Fatal(err)
 	}
 	h := &host{guest: g, session: session}
-	client := ttrpc.NewClient(h.dial(proto.PortControl))
-	g.Cleanup(func() { client.Close(); session.Close() })
-	h.control = proto.NewGuestClient(client)
+	g.Cleanup(func() { session.Close() })
+	h.control = h.connect()
+	if _, err := h.control.Hello(g.Context(), &proto.HelloRequest{Version: proto.Version}); err != nil {
+		g.Fatal(err)
+	}
 	return h
+}
+
+// connect opens a control connection.
+func (h *host) connect() proto.GuestService {
+	h.Helper()
+	client := ttrpc.NewClient(h.dial(proto.PortControl))
+	h.Cleanup(func() { client.Close() })
+	return proto.NewGuestClient(client)
 }
 
 func (h *host) dial(port uint32) *link.Conn {
@@ -175,6 +185,38 @@ func TestSidesOfOtherVersionsDoNotTalk(t *testing.T) {
 	wants(t, "another major version", err, codes.FailedPrecondition)
 	_, err = h.control.Hello(t.Context(), &proto.HelloRequest{Version: proto.Version + 1})
 	wants(t, "another minor version", err, codes.OK)
+}
+
+func TestEveryConnectionBeginsWithHello(t *testing.T) {
+	h := newGuest(t).attach() // has said it, on a connection of its own
+	for name, call := range map[string]func(proto.GuestService) error{
+		"identity": func(g proto.GuestService) error { _, err := g.SetIdentity(t.Context(), identity()); return err },
+		"start": func(g proto.GuestService) error {
+			_, err := g.Start(t.Context(), &proto.StartRequest{Id: "p", Argv: []string{"true"}})
+			return err
+		},
+		"wait": func(g proto.GuestService) error {
+			_, err := g.Wait(t.Context(), &proto.WaitRequest{Id: "p"})
+			return err
+		},
+		"signal": func(g proto.GuestService) error {
+			_, err := g.Signal(t.Context(), &proto.SignalRequest{Id: "p", Signal: 9})
+			return err
+		},
+		"poweroff": func(g proto.GuestService) error {
+			_, err := g.Poweroff(t.Context(), &proto.PoweroffRequest{})
+			return err
+		},
+	} {
+		fresh := h.connect()
+		wants(t, name+" before hello", call(fresh), codes.FailedPrecondition)
+		fresh.Hello(t.Context(), &proto.HelloRequest{Version: proto.Version + 1000})
+		wants(t, name+" after a hello of another version", call(fresh), codes.FailedPrecondition)
+	}
+	if len(h.machine.named) > 0 || len(h.machine.off) > 0 {
+		t.Errorf("the machine was named %v, and %d calls were to power it off", h.machine.named, len(h.machine.off))
+	}
+	h.identify()
 }
 
 func TestNothingStartsBeforeAnIdentity(t *testing.T) {
