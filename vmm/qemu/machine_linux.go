@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/monitor"
@@ -26,7 +27,9 @@ type machine struct {
 	migration chan string
 
 	acting chan struct{} // holds a token while nobody acts on the machine
-	paused bool          // of whoever holds the token
+	// paused is what QEMU said last: who gave up waiting for an answer does
+	// not know what became of the command.
+	paused atomic.Bool
 
 	ready, done chan struct{}
 	exit        vmm.Exit // written before done is closed
@@ -89,6 +92,12 @@ func (m *machine) begin(ctx context.Context, p vmm.Plan) error {
 // event is called by the monitor's reader.
 func (m *machine) event(name string, data json.RawMessage) {
 	m.verdict.event(name, data)
+	switch name {
+	case "STOP":
+		m.paused.Store(true)
+	case "RESUME":
+		m.paused.Store(false)
+	}
 	var d struct {
 		Status string `json:"status"`
 	}
@@ -142,22 +151,15 @@ func (m *machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
 }
 
 // Pause stops the virtual processors.
-func (m *machine) Pause(ctx context.Context) error { return m.turn(ctx, "stop", true) }
+func (m *machine) Pause(ctx context.Context) error { return m.turn(ctx, "stop") }
 
 // Resume lets them go on.
-func (m *machine) Resume(ctx context.Context) error { return m.turn(ctx, "cont", false) }
+func (m *machine) Resume(ctx context.Context) error { return m.turn(ctx, "cont") }
 
-func (m *machine) turn(ctx context.Context, command string, paused bool) error {
-	return m.act(ctx, func() error {
-		if m.paused == paused {
-			return nil
-		}
-		if err := m.qmp.call(ctx, command, nil); err != nil {
-			return err
-		}
-		m.paused = paused
-		return nil
-	})
+// turn runs a command that does nothing where it leads to. It is always sent:
+// one that was given up may still be on its way, and is overtaken by none.
+func (m *machine) turn(ctx context.Context, command string) error {
+	return m.act(ctx, func() error { return m.qmp.call(ctx, command, nil) })
 }
 
 // act runs f while nobody else acts on the machine.

@@ -34,7 +34,7 @@ func (m *machine) enable(ctx context.Context) error {
 // s.Memory is left empty.
 func (m *machine) Snapshot(ctx context.Context, s vmm.Snapshot) error {
 	err := m.act(ctx, func() error {
-		if !m.paused {
+		if !m.paused.Load() {
 			return errors.New("the machine runs: pause it first")
 		}
 		if err := m.save(ctx, s.State); err != nil {

@@ -115,6 +115,40 @@ func testPauseTwice(s *suite) {
 	}
 }
 
+// testPauseGivenUp does not say whether the guest is paused by a call whose
+// context has ended, but the resume must know.
+func testPauseGivenUp(s *suite) {
+	g := s.boot()
+	p := g.run("count")
+	ended, cancel := context.WithCancel(s.ctx)
+	cancel()
+	for range 20 { // with each, the command may have been sent or not
+		if err := g.machine.Pause(ended); err != nil && !errors.Is(err, context.Canceled) {
+			g.turned("pause", err)
+		}
+	}
+	g.resume()
+	if got := p.ask("n"); got != "1" {
+		s.Fatalf("answer %q", got)
+	}
+	g.pause()
+	for range 20 {
+		if err := g.machine.Resume(ended); err != nil && !errors.Is(err, context.Canceled) {
+			g.turned("resume", err)
+		}
+	}
+	g.pause()
+	p.say("n")
+	p.stdout.SetReadDeadline(time.Now().Add(quiet))
+	if b, err := p.lines.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.Fatalf("a paused guest answered %q, %v", b, err)
+	}
+	g.resume()
+	if got := p.answer(); got != "2" {
+		s.Fatalf("answer after the resume: %q", got)
+	}
+}
+
 func testNoListener(s *suite) {
 	g := s.boot()
 	c, err := g.machine.Connect(s.ctx, 4000)

@@ -100,6 +100,7 @@ var cases = []testCase{
 	{name: "a paused guest makes no progress", run: testPause},
 	{name: "connecting to a paused guest waits for the resume", run: testConnectPaused},
 	{name: "pause and resume are no-ops where they lead to", run: testPauseTwice},
+	{name: "a pause or resume that is given up does not mislead the next", run: testPauseGivenUp},
 	{name: "connecting to a port where nobody listens fails", run: testNoListener},
 	{name: "stop ends the machine and everything with it", run: testStop},
 	{name: "an ended machine refuses everything with ErrEnded", run: testEnded},
