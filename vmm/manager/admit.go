@@ -23,8 +23,23 @@ const (
 // ids.
 var idPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
-// admit refuses what cannot become a machine, before anything is made.
-func (m *Manager) admit(ctx context.Context, s vmm.Spec) error {
+// admit refuses what cannot become a machine, before anything is made, and
+// tells what the driver can do now.
+func (m *Manager) admit(ctx context.Context, s vmm.Spec) (vmm.Support, error) {
+	if err := admitSpec(s); err != nil {
+		return vmm.Support{}, err
+	}
+	support, err := m.Support(ctx)
+	if err != nil {
+		return vmm.Support{}, err
+	}
+	if support.Missing != "" {
+		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot be started: %s", s.ID, support.Missing)
+	}
+	return support, nil
+}
+
+func admitSpec(s vmm.Spec) error {
 	switch {
 	case !idPattern.MatchString(s.ID):
 		return api.Errorf(api.InvalidArgument, "machine id %q: 1 to 32 characters of a-z, 0-9 and, inside, - expected", s.ID)
@@ -38,17 +53,7 @@ func (m *Manager) admit(ctx context.Context, s vmm.Spec) error {
 	if has := hostMemoryMiB(); has > 0 && s.MemoryMiB > has {
 		return api.Errorf(api.LimitExceeded, "machine %q with %d MiB of memory: this host has %d", s.ID, s.MemoryMiB, has)
 	}
-	if err := admitDisks(s); err != nil {
-		return err
-	}
-	support, err := m.Support(ctx)
-	if err != nil {
-		return err
-	}
-	if support.Missing != "" {
-		return api.Errorf(api.Unavailable, "machine %q cannot be started: %s", s.ID, support.Missing)
-	}
-	return nil
+	return admitDisks(s)
 }
 
 func admitDisks(s vmm.Spec) error {

@@ -30,6 +30,11 @@ type machine struct {
 	process Process
 	gone    chan struct{} // closed when the worker is gone and info has the end
 
+	// clockKHz is for the plan of a start. Like the accelerator it is of the
+	// driver as it is then: what it was missing may have been installed since
+	// the manager was opened.
+	clockKHz int
+
 	// abort ends a start that is under way; settled is closed when there is
 	// none any more.
 	abort   context.CancelCauseFunc

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/xfeldman/aegisvm/vmm/fake"
 	"github.com/xfeldman/aegisvm/vmm/manager"
 	"github.com/xfeldman/aegisvm/vmm/manager/managertest"
+	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // openFake opens a manager of fake machines, whose workers are goroutines.
@@ -80,6 +82,54 @@ func TestAMachineWithoutGuestKernelSaysWhatToDo(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v (%v)", entries, err)
+	}
+}
+
+// late is a driver whose monitor is installed after the manager was opened.
+type late struct {
+	fake.Driver
+	installed bool
+}
+
+func (d *late) Probe(context.Context) (vmm.Support, error) {
+	if !d.installed {
+		return vmm.Support{Driver: "fake", Missing: "the monitor is not found: install it"}, nil
+	}
+	return vmm.Support{Driver: "fake", Accel: "tcg", ClockKHz: 2_400_000}, nil
+}
+
+// planned notes the plans that workers get.
+type planned struct {
+	manager.InProcess
+	plans chan worker.Plan
+}
+
+func (l planned) Launch(ctx context.Context, p worker.Plan, f worker.Files, log *os.File) (manager.Process, error) {
+	l.plans <- p
+	return l.InProcess.Launch(ctx, p, f, log)
+}
+
+func TestAMonitorThatWasInstalledLaterIsKnownInFull(t *testing.T) {
+	d := &late{}
+	l := planned{manager.InProcess{Driver: d}, make(chan worker.Plan, 1)}
+	m, err := manager.Open(t.Context(), manager.Config{
+		Dir: t.TempDir(), Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake"}, Launcher: l,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := m.Start(t.Context(), managertest.Spec("one")); api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "install it") {
+		t.Errorf("without a monitor: %v", err)
+	}
+	d.installed = true
+	info, err := m.Start(t.Context(), managertest.Spec("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Stop(context.Background(), "one")
+	if p := <-l.plans; p.Accel != "tcg" || p.ClockKHz != 2_400_000 || info.Accel != "tcg" {
+		t.Errorf("the plan has %q and %d kHz, the machine %q", p.Accel, p.ClockKHz, info.Accel)
 	}
 }
 

@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,12 +30,13 @@ func (m *Manager) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 	if s.ReadyTimeout == 0 {
 		s.ReadyTimeout = defaultReady
 	}
-	if err := m.admit(ctx, s); err != nil {
+	support, err := m.admit(ctx, s)
+	if err != nil {
 		return vmm.Info{}, err
 	}
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	x, r, err := m.reserve(s, abort)
+	x, r, err := m.reserve(s, support, abort)
 	if err != nil {
 		return vmm.Info{}, err
 	}
@@ -49,14 +51,14 @@ func (m *Manager) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 
 // reserve takes the id and makes the machine's directory, so that whoever
 // comes after a crash of ours finds what to clear away.
-func (m *Manager) reserve(s vmm.Spec, abort context.CancelCauseFunc) (*machine, record, error) {
+func (m *Manager) reserve(s vmm.Spec, support vmm.Support, abort context.CancelCauseFunc) (*machine, record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.machines[s.ID] != nil {
 		return nil, record{}, api.Errorf(api.Exists, "machine %q is there already", s.ID)
 	}
 	r := record{
-		ID: s.ID, Driver: m.config.Driver.Name(), Accel: m.config.Options.Accel,
+		ID: s.ID, Driver: m.config.Driver.Name(), Accel: cmp.Or(m.config.Options.Accel, support.Accel),
 		MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Started: time.Now().UTC(),
 	}
 	var err error
@@ -64,7 +66,7 @@ func (m *Manager) reserve(s vmm.Spec, abort context.CancelCauseFunc) (*machine, 
 		return nil, record{}, err
 	}
 	x := m.newMachine(r)
-	x.abort = abort
+	x.abort, x.clockKHz = abort, cmp.Or(m.config.Options.ClockKHz, support.ClockKHz)
 	if err := os.Mkdir(x.dir, 0o711); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return nil, record{}, api.Errorf(api.Exists, "machine %q has left its directory %s", s.ID, x.dir)
@@ -213,7 +215,7 @@ func (x *machine) plan(s vmm.Spec) (worker.Plan, error) {
 		return worker.Plan{}, err
 	}
 	p := worker.Plan{
-		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: c.Options.Accel, ClockKHz: c.Options.ClockKHz,
+		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: x.current().Accel, ClockKHz: x.clockKHz,
 		Kernel: kernel, Initramfs: initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
 		Restore: s.Restore != nil, ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
 		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.uid != 0},
