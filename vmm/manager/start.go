@@ -102,6 +102,7 @@ func (x *machine) start(ctx context.Context, s vmm.Spec, r record) (vmm.Info, er
 	if err != nil {
 		err = asAPI(ctx, fmt.Errorf("starting machine %q: %w", x.id, err))
 		if x.process == nil {
+			x.notStarted(err)
 			return vmm.Info{}, errors.Join(err, x.manager.forget(x))
 		}
 		return vmm.Info{}, x.undo(err)
@@ -114,6 +115,13 @@ func (x *machine) start(ctx context.Context, s vmm.Spec, r record) (vmm.Info, er
 		return vmm.Info{}, x.undo(api.Errorf(api.Internal, "starting machine %q: %w", x.id, err))
 	}
 	return info, nil
+}
+
+// notStarted tells those who have heard of the machine that it never was.
+func (x *machine) notStarted(why error) {
+	exit := vmm.Exit{Reason: vmm.ReasonCrashed, Detail: why.Error(), Time: time.Now()}
+	x.update(func(i *vmm.Info) { i.State, i.Exit = vmm.StateEnded, &exit })
+	close(x.gone)
 }
 
 // launch brings the worker up and follows it.

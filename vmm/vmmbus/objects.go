@@ -14,9 +14,8 @@ func (s *Server) changed(ctx context.Context, i vmm.Info) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.machines[i.ID]
-	if x == nil && i.State == vmm.StateEnded {
-		// The last word on a machine whose start failed may come after it
-		// was dropped.
+	if x == nil {
+		// Word of a machine whose start failed may come after it was dropped.
 		if _, err := s.manager.Get(ctx, i.ID); api.CodeOf(err) == api.NotFound {
 			return s.announce(i)
 		}

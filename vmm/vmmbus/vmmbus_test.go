@@ -2,8 +2,11 @@ package vmmbus_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"sync"
 	"testing"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/xfeldman/aegisvm/vmm/manager"
 	"github.com/xfeldman/aegisvm/vmm/manager/managertest"
 	"github.com/xfeldman/aegisvm/vmm/vmmbus"
+	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // daemonUID is a user that every system has and that may call.
@@ -30,9 +34,14 @@ type server struct {
 
 func serve(t *testing.T, address string, d *fake.Driver, dir string) server {
 	t.Helper()
+	return serveBy(t, address, d, dir, manager.InProcess{Driver: d})
+}
+
+func serveBy(t *testing.T, address string, d *fake.Driver, dir string, l manager.Launcher) server {
+	t.Helper()
 	m, err := manager.Open(t.Context(), manager.Config{
 		Dir: dir, Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake", Accel: "none"},
-		Launcher: manager.InProcess{Driver: d}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Launcher: l, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +132,56 @@ func TestAWatchGoesOnWithTheNextVmmd(t *testing.T) {
 	}
 	if err := client.Stop(t.Context(), "lives"); err != nil {
 		t.Errorf("the new vmmd does not hold the machine: %v", err)
+	}
+}
+
+// refusing launches no worker but one.
+type refusing struct {
+	manager.InProcess
+	but string
+}
+
+func (l refusing) Launch(ctx context.Context, p worker.Plan, f worker.Files, log *os.File) (manager.Process, error) {
+	if p.ID != l.but {
+		f.Close()
+		return nil, errors.New("refused as asked")
+	}
+	return l.InProcess.Launch(ctx, p, f, log)
+}
+
+func TestAStartThatFailsAtOnceLeavesNoObject(t *testing.T) {
+	address, d := bustest.Start(t), &fake.Driver{}
+	serveBy(t, address, d, t.TempDir(), refusing{manager.InProcess{Driver: d}, "last"})
+	conn := bustest.Dial(t, address)
+	client := vmmbus.NewClient(conn)
+	changes, err := client.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	for i := range n {
+		if _, err := client.Start(t.Context(), managertest.Spec(fmt.Sprint("a", i))); err == nil {
+			t.Fatal("it was launched")
+		}
+	}
+	if _, err := client.Start(t.Context(), managertest.Spec("last")); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]vmm.State)
+	for seen["last"] != vmm.StateRunning { // all that came before is on the bus then
+		i := <-changes
+		seen[i.ID] = i.State
+	}
+	for i := range n {
+		id := fmt.Sprint("a", i)
+		if seen[id] != vmm.StateEnded {
+			t.Errorf("the last that was told of %s is that it is %q", id, seen[id])
+		}
+		var state string
+		object := conn.Object(bus.VmmName, bus.Child(bus.VmmPath, "machine", id), bus.VmmMachine)
+		if err := object.Get(t.Context(), "State", &state); err == nil {
+			t.Errorf("an object of %s is left in state %q", id, state)
+		}
 	}
 }
 
