@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
@@ -53,15 +52,7 @@ func (m *Manager) adopt(ctx context.Context, r record) {
 	defer cancel()
 	reports, first, err := x.attach(ctx)
 	if err != nil {
-		// Should it live after all and only not answer, it must not go on
-		// without anybody who knows of it.
-		if err := m.config.Launcher.Discard(ctx, r.ID); err != nil {
-			m.config.Log.Warn("ending a worker that does not answer", "machine", x.id, "err", err)
-		}
-		exit := x.recorded()
-		x.update(func(i *vmm.Info) { i.State, i.Exit = vmm.StateEnded, &exit })
-		close(x.gone)
-		m.config.Log.Info("machine has ended meanwhile", "machine", x.id, "reason", exit.Reason, "why", err)
+		x.bury(err)
 		return
 	}
 	x.take(first)
@@ -120,7 +111,7 @@ func inThisProcess(x *machine) Process {
 func (m *Manager) discard(ctx context.Context, id, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptGrace)
 	defer cancel()
-	if err := m.config.Launcher.Discard(ctx, id); err != nil {
+	if err := m.config.Launcher.Discard(ctx, id, dir); err != nil {
 		return fmt.Errorf("clearing away machine %q: %w", id, err)
 	}
 	x := m.newMachine(record{ID: id})

@@ -29,4 +29,4 @@ func (l InProcess) Launch(_ context.Context, p worker.Plan, f worker.Files, log 
 }
 
 // Discard has nothing to do.
-func (l InProcess) Discard(context.Context, string) error { return nil }
+func (l InProcess) Discard(context.Context, string, string) error { return nil }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm/worker"
@@ -18,8 +19,9 @@ type Launcher interface {
 	// socket answers. On an error nothing is left.
 	Launch(ctx context.Context, p worker.Plan, f worker.Files, log *os.File) (Process, error)
 	// Discard ends whatever an earlier manager has launched for a machine
-	// and could not finish; nothing there is no error.
-	Discard(ctx context.Context, id string) error
+	// with the directory dir, and returns when it is gone; nothing there is
+	// no error.
+	Discard(ctx context.Context, id, dir string) error
 }
 
 // Children launches workers as plain child processes, each in a session of
@@ -59,7 +61,11 @@ func (l Children) Launch(ctx context.Context, p worker.Plan, f worker.Files, log
 			return nil, fmt.Errorf("registering the worker: %w", err)
 		}
 	}
-	if err := worker.WritePlan(ours, p); err != nil {
+	err = noteWorker(filepath.Dir(p.RunDir), cmd.Process.Pid)
+	if err == nil {
+		err = worker.WritePlan(ours, p)
+	}
+	if err != nil {
 		c.Kill()
 		<-c.done
 		return nil, err
@@ -67,9 +73,9 @@ func (l Children) Launch(ctx context.Context, p worker.Plan, f worker.Files, log
 	return c, nil
 }
 
-// Discard has nothing to do: a worker without a manager's word goes by
-// itself, and one with it answers.
-func (l Children) Discard(context.Context, string) error { return nil }
+// Discard kills the worker that Launch has noted. One that is not noted was
+// never told its plan, and goes by itself.
+func (l Children) Discard(ctx context.Context, _, dir string) error { return endWorker(ctx, dir) }
 
 type child struct {
 	cmd  *exec.Cmd

@@ -5,8 +5,9 @@
 // distrust and sees no byte of a guest.
 //
 // A machine's directory holds spec.json (what it is), starting (a marker, as
-// long as Start has not returned), worker.sock, console.log, worker.log and
-// run/, the only part that the worker may write.
+// long as Start has not returned), worker.sock, worker.pid (for when nobody
+// answers there), console.log, worker.log and run/, the only part that the
+// worker may write.
 package manager
 
 import (

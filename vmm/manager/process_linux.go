@@ -18,15 +18,24 @@ type foreign struct {
 // findProcess holds a process by its number; done is for where there are no
 // pidfds. One that is gone is told as such at once.
 func findProcess(pid int, _ <-chan struct{}) Process {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	p, err := hold(pid)
 	if err != nil {
 		closed := make(chan struct{})
 		close(closed)
 		return answering{done: closed}
 	}
+	return p
+}
+
+// hold holds a process by its number, until it is gone or released.
+func hold(pid int) (*foreign, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
 	p := &foreign{fd: os.NewFile(uintptr(fd), fmt.Sprintf("process %d", pid)), done: make(chan struct{})}
 	go p.watch()
-	return p
+	return p, nil
 }
 
 // watch ends with the process or with release.

@@ -16,6 +16,7 @@ const (
 	startingName = "starting"
 	consoleName  = "console.log"
 	logName      = "worker.log"
+	workerName   = "worker.pid"
 	runName      = "run"
 )
 

@@ -128,8 +128,12 @@ func awaitJob(ctx context.Context, jobs *bus.Subscription, job dbus.ObjectPath, 
 	}
 }
 
-// Discard kills what is left in a machine's scope.
-func (s *Scopes) Discard(ctx context.Context, id string) error {
+// Discard kills the worker with its monitor, and what else is left in the
+// machine's scope.
+func (s *Scopes) Discard(ctx context.Context, id, dir string) error {
+	if err := s.Children.Discard(ctx, id, dir); err != nil {
+		return err
+	}
 	err := s.systemd().Call(ctx, "KillUnit", bus.Args{scopeName(id), "all", int32(9)})
 	if err == nil || strings.Contains(err.Error(), "not loaded") || strings.Contains(err.Error(), "No main") {
 		return nil
