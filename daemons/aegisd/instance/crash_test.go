@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/proto"
@@ -65,6 +66,26 @@ func TestStreamsOutliveTheDaemonThatHandedThemOut(t *testing.T) {
 		t.Errorf("session says %q", got)
 	}
 	w.awaitGone(in.ID) // the client could not say that it is done
+}
+
+func TestAManagerThatIsAwayLosesNoProgram(t *testing.T) {
+	w := newWorld(t)
+	w.create(api.InstanceSpec{Command: []string{"trap"}, Handle: "web"})
+	before := w.awaitPhase("web", api.PhaseRunning)
+	w.timings.Retry = time.Millisecond
+	w.machines.setMute(api.Errorf(api.Unavailable, "vmmd is being started again"))
+	w.restart()
+	for range 17 { // two calls to a try
+		<-w.machines.refused
+	}
+	w.machines.setMute(nil)
+	if err := w.Signal(t.Context(), "web", 15); err != nil {
+		t.Fatal(err)
+	}
+	after := w.awaitPhase("web", api.PhaseStopped)
+	if after.ExitCode == nil || *after.ExitCode != 0 || !after.StartedAt.Equal(*before.StartedAt) {
+		t.Errorf("record: %+v", after)
+	}
 }
 
 func TestDaemonThatStartsRemovesWhatNobodyOwns(t *testing.T) {

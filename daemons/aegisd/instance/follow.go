@@ -20,27 +20,36 @@ const exitTimedOut = 124
 // follow waits for the primary process of a boot to end. When the control
 // connection breaks it asks the manager whether the machine is still there,
 // and if so connects anew: the path through vmmd and worker may break where
-// the guest did not.
+// the guest did not. The program is lost when its machine has been there
+// several times and could not be reached; a manager that is away says nothing
+// of either.
 func (o *owner) follow(b *boot, session *guestsession.Session) {
 	const tries = 6
-	backoff := 50 * time.Millisecond
+	backoff := o.svc.Timings.Retry
 	var err error
-	for range tries {
+	for answers := 0; answers < tries; {
 		var st proto.ProcessStatus
 		if st, err = o.waitOn(b, session); err == nil {
 			o.postBoot(b, func() { o.onExited(b, st.Code, st.Signal, st.Message) })
 			return
 		}
-		if b.ctx.Err() != nil || o.machineGone(b) {
+		if b.ctx.Err() != nil {
+			return
+		}
+		gone, answered := o.machineGone(b)
+		if gone {
 			return
 		}
 		if errors.Is(err, guestsession.ErrNoProcess) {
 			break
 		}
+		if answered {
+			answers++
+		}
 		if !pause(b.ctx, backoff) {
 			return
 		}
-		session, backoff = nil, 2*backoff
+		session, backoff = nil, min(2*backoff, time.Second)
 	}
 	o.postBoot(b, func() {
 		o.release(outcome{phase: api.PhaseFailed, err: api.Errorf(api.Unavailable, "lost the program: %w", err)})
@@ -92,20 +101,21 @@ func (o *owner) reconnect(b *boot) (*guestsession.Session, error) {
 	return session, nil
 }
 
-// machineGone asks the manager, and tells the owner if so.
-func (o *owner) machineGone(b *boot) bool {
+// machineGone asks the manager, and tells the owner if so; answered is
+// whether the manager knew.
+func (o *owner) machineGone(b *boot) (gone, answered bool) {
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
 	info, err := o.svc.Machines.Get(ctx, b.machine)
 	switch {
 	case err == nil && info.State == vmm.StateEnded && info.Exit != nil:
 		o.postBoot(b, func() { o.onMachineEnd(b, *info.Exit) })
-		return true
+		return true, true
 	case api.CodeOf(err) == api.NotFound:
 		o.postBoot(b, func() { o.onMachineEnd(b, vanished) })
-		return true
+		return true, true
 	default:
-		return false
+		return false, api.CodeOf(err) != api.Unavailable
 	}
 }
 

@@ -64,6 +64,9 @@ type Timings struct {
 	// CallTimeout bounds a call of the manager or the image store that should
 	// be quick: 30 s.
 	CallTimeout time.Duration
+	// Retry is how long a control connection that broke is left before it is
+	// made anew, doubled each time up to 1 s: 50 ms.
+	Retry time.Duration
 }
 
 // Service is the real api.Aegis.
@@ -89,6 +92,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	c.Timings.StopGrace = cmp.Or(c.Timings.StopGrace, 10*time.Second)
 	c.Timings.AttachGrace = cmp.Or(c.Timings.AttachGrace, time.Minute)
 	c.Timings.CallTimeout = cmp.Or(c.Timings.CallTimeout, 30*time.Second)
+	c.Timings.Retry = cmp.Or(c.Timings.Retry, 50*time.Millisecond)
 	c.HostBoot = cmp.Or(c.HostBoot, hostBoot())
 	s := &Service{Config: c, owners: map[string]*owner{}, machines: map[string]*owner{}}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))

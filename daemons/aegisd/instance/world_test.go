@@ -1,6 +1,7 @@
 package instance_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -283,6 +284,7 @@ type machines struct {
 	all      map[string]*hosted
 	watchers map[chan vmm.Info]chan struct{}
 	down     error         // what every call answers
+	mute     error         // what every call for one machine answers
 	refused  chan struct{} // gets one for each call that was answered so
 }
 
@@ -301,15 +303,21 @@ func (m *machines) setDown(err error) {
 	m.down = err
 }
 
+func (m *machines) setMute(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mute = err
+}
+
 func (m *machines) get(id string) (*hosted, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.down != nil {
+	if err := cmp.Or(m.down, m.mute); err != nil {
 		select {
 		case m.refused <- struct{}{}:
 		default:
 		}
-		return nil, m.down
+		return nil, err
 	}
 	h := m.all[id]
 	if h == nil {
