@@ -56,10 +56,9 @@ func run(ctx context.Context, o options) error {
 		if err := conn.ExportLogControl("aegis-vmmd", level); err != nil {
 			return err
 		}
-		stops := make(chan error, 1)
-		go func() { stops <- scopes.HandleStops(ctx, m) }() // ends with the connection
-		defer func() { conn.Close(); <-stops }()
-		return vmmbus.Serve(ctx, conn, m, uids, bus.NotifyReady)
+		return together(ctx,
+			func(ctx context.Context) error { return scopes.HandleStops(ctx, m) },
+			func(ctx context.Context) error { return vmmbus.Serve(ctx, conn, m, uids, bus.NotifyReady) })
 	})
 }
 

@@ -79,8 +79,13 @@ func (m *Manager) Stop(ctx context.Context, id string) error {
 }
 
 // Shutdown asks the guest of a machine to leave in order. It returns at once;
-// Watch tells when it has left.
+// Watch tells when it has left. A start that is under way is undone: there is
+// nobody yet to ask.
 func (m *Manager) Shutdown(ctx context.Context, id string) error {
+	if x, err := m.find(id); err == nil && x.current().State == vmm.StateStarting {
+		x.abort(errStopped)
+		return nil
+	}
 	x, err := m.running(id)
 	if err != nil {
 		return err

@@ -67,6 +67,32 @@ func TestAManagerThatClosesUndoesWhatItHadBegun(t *testing.T) {
 	}
 }
 
+func TestAShutdownUndoesAStart(t *testing.T) {
+	d, dir := &fake.Driver{}, t.TempDir()
+	d.Behave(fake.Behaviour{NeverReady: true})
+	m := openFake(t, d, dir)
+	defer m.Close()
+	changes, err := m.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := m.Start(t.Context(), managertest.Spec("one"))
+		failed <- err
+	}()
+	<-changes
+	if err := m.Shutdown(t.Context(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-failed; api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "stopped before its guest was ready") {
+		t.Errorf("the start: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v (%v)", entries, err)
+	}
+}
+
 func TestAMachineWithoutGuestKernelSaysWhatToDo(t *testing.T) {
 	d, dir := &fake.Driver{}, t.TempDir()
 	m, err := manager.Open(t.Context(), manager.Config{
