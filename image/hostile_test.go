@@ -95,6 +95,8 @@ func TestHostileLayersAreRefused(t *testing.T) {
 		"an unknown type":                {entries{{Header: tar.Header{Typeflag: 'Z', Name: "z"}}}, image.Limits{}, api.InvalidArgument, "type 'Z'"},
 		"more files than allowed":        {entries{file("a", ""), file("b", ""), file("c", "")}, image.Limits{Files: 2}, api.LimitExceeded, "more than 2 files"},
 		"more implied files than wanted": {entries{file("a/b/c", "")}, image.Limits{Files: 2}, api.LimitExceeded, "more than 2 files"},
+		"more whiteouts than allowed":    {entries{file(".wh.a", ""), file(".wh.b", ""), file(".wh..wh.plnk", "")}, image.Limits{Files: 3}, api.LimitExceeded, "more than 3 files and whiteouts"},
+		"more opaque dirs than allowed":  {entries{file(".wh..wh..opq", ""), file(".wh..wh..opq", ""), file(".wh..wh..opq", "")}, image.Limits{Files: 3}, api.LimitExceeded, "more than 3 files and whiteouts"},
 		"more content than allowed":      {entries{file("a", "12345")}, image.Limits{Bytes: 4}, api.LimitExceeded, "more than 4 bytes"},
 		"more names than allowed":        {entries{file("abcdefgh", "")}, image.Limits{Metadata: 4}, api.LimitExceeded, "more than 4 bytes of names"},
 		"a control character in a name":  {entries{file("\x1b[31m\n/..", "")}, image.Limits{}, api.InvalidArgument, `\x1b`},
@@ -103,6 +105,23 @@ func TestHostileLayersAreRefused(t *testing.T) {
 			t.Parallel()
 			refuse(t, imagetest.Layout(t, imagetest.Of(entries{file("ok", "ok")}, test.layer)), test.limits, test.code, test.message)
 		})
+	}
+}
+
+// Each whiteout looked at each file once: 1,800 million times.
+func TestManyWhiteoutsOfManyFilesAreContained(t *testing.T) {
+	t.Parallel()
+	const n = 30_000
+	layer := entries{}
+	for i := range n {
+		layer = append(layer, file(fmt.Sprintf("d/f%d", i), ""))
+	}
+	for range n {
+		layer = append(layer, file("d/.wh..wh..opq", ""), dir("d"), file(".wh.d", ""))
+	}
+	got := list(t, build(t, imagetest.Of(entries{file("d/below", "")}, layer)))
+	if len(got) != n+2 { // the root and the directory, and nothing from below
+		t.Errorf("%d files, %d expected", len(got), n+2)
 	}
 }
 

@@ -65,7 +65,7 @@ func (t *tree) entry(hdr *tar.Header, content io.Reader, layer int, sp *spool) e
 	if n.mode.IsDir() {
 		n.children = map[string]*entry{}
 		if old := p.children[name]; old != nil && old.mode.IsDir() {
-			n.children = old.children
+			n.children, n.cleared = old.children, old.cleared
 		}
 	}
 	if n.mode.IsRegular() {
@@ -85,13 +85,16 @@ func (t *tree) setRoot(hdr *tar.Header) error {
 	if !n.mode.IsDir() {
 		return broken("is the root, but no directory")
 	}
-	n.children = t.root.children
+	n.children, n.cleared = t.root.children, t.root.cleared
 	t.root = n
 	return nil
 }
 
 // hide carries out a whiteout.
 func (t *tree) hide(dir []string, name string, layer int) error {
+	if err := t.count(); err != nil {
+		return err
+	}
 	p, err := t.walk(dir, -1)
 	if err != nil || p == nil {
 		return err

@@ -25,6 +25,10 @@ type inode struct {
 	xattrs    map[string]string
 	off, size int64
 	children  map[string]*entry // of a directory
+	// cleared is the last layer, counted from one, of which it is known that
+	// nothing from below it is left in this directory, nor in those of the
+	// layer itself in it.
+	cleared int
 	// Set by link once the tree is complete: how many names the inode has,
 	// and the first of them in the order of the tree.
 	nlink int
@@ -135,18 +139,25 @@ func (t *tree) add(p *place, name string, e *entry) error {
 	if p.depth >= maxDepth || length > maxPath {
 		return beyond("lies %d directories deep and has %d bytes, at most %d and %d are possible", p.depth, length, maxDepth, maxPath)
 	}
-	t.files++
+	if err := t.count(); err != nil {
+		return err
+	}
 	t.metadata += int64(length + len(e.target))
 	for k, v := range e.xattrs {
 		t.metadata += int64(len(k) + len(v))
-	}
-	if t.files > t.limits.Files {
-		return beyond("the image has more than %d files", t.limits.Files)
 	}
 	if t.metadata > t.limits.Metadata {
 		return beyond("the image has more than %d bytes of names, links and attributes", t.limits.Metadata)
 	}
 	p.children[name] = e
+	return nil
+}
+
+// count counts one entry of a layer.
+func (t *tree) count() error {
+	if t.files++; t.files > t.limits.Files {
+		return beyond("the image has more than %d files and whiteouts", t.limits.Files)
+	}
 	return nil
 }
 
@@ -162,8 +173,13 @@ func whiteout(p *place, name string, layer int) {
 	}
 }
 
-// opaque hides what the layers below gave in a directory.
+// opaque hides what the layers below gave in a directory. It looks at each
+// directory once for a layer: what comes later is of the layer itself.
 func opaque(dir *inode, layer int) {
+	if dir.cleared == layer+1 {
+		return
+	}
+	dir.cleared = layer + 1
 	for name, e := range dir.children {
 		switch {
 		case e.layer < layer:
