@@ -70,7 +70,7 @@ func divideScope(p Plan, uid, gid int) (*Cgroup, error) {
 	steps := []struct{ file, value string }{
 		{worker + "/cgroup.procs", strconv.Itoa(os.Getpid())},
 		{scope + "/cgroup.subtree_control", "+cpu +memory +pids"},
-		{worker + "/memory.max", strconv.Itoa(workerMiB << 20)},
+		{worker + "/memory.max", strconv.FormatInt(workerLimit(p), 10)},
 		{worker + "/pids.max", strconv.Itoa(maxTasks)},
 		{vm + "/memory.max", strconv.FormatInt(limit, 10)},
 		{vm + "/memory.oom.group", "1"},
@@ -89,6 +89,16 @@ func divideScope(p Plan, uid, gid int) (*Cgroup, error) {
 		}
 	}
 	return openLeaf(vm, limit)
+}
+
+// workerLimit is the memory of the worker's leaf. A restore fills the guest's
+// memory before there is a monitor, so that it counts as the worker's.
+func workerLimit(p Plan) int64 {
+	limit := int64(workerMiB) << 20
+	if p.Restore {
+		limit += int64(p.MemoryMiB) << 20
+	}
+	return limit
 }
 
 // openLeaf opens what the second stage needs, which cannot see the cgroups;
