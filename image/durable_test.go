@@ -174,6 +174,13 @@ func TestWorkOfAnotherProcessIsNotSwept(t *testing.T) {
 	}
 }
 
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root can mount and give files away")
+	}
+}
+
 func TestAFullDiskIsToldAndNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

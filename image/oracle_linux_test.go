@@ -129,13 +129,6 @@ func mount(t *testing.T, disk *os.File) string {
 	return dir
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: only root can mount and give files away")
-	}
-}
-
 // unpack unpacks the layers as umoci does.
 func unpack(t *testing.T, layers [][]byte) string {
 	t.Helper()
