@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +31,10 @@ func newGuest(t *testing.T) *guest {
 	r := NewReaper()
 	g := &guest{T: t, Table: NewTable(r)}
 	t.Cleanup(func() {
-		for _, p := range g.processes {
+		g.mu.Lock() // some are being forgotten
+		left := slices.Collect(maps.Values(g.processes))
+		g.mu.Unlock()
+		for _, p := range left {
 			r.Signal(p.pid, syscall.SIGKILL, p.ended)
 			<-p.done
 			p.close()
