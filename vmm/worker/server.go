@@ -179,7 +179,7 @@ func (s *server) handle(ctx context.Context, r request, files []*os.File) ([]*os
 		}
 		return []*os.File{f}, nil
 	case opPause:
-		return nil, s.turn(m.Pause(ctx), vmm.StateRunning, vmm.StatePaused)
+		return nil, s.turn(s.pause(ctx, m), vmm.StateRunning, vmm.StatePaused)
 	case opResume:
 		return nil, s.turn(m.Resume(ctx), vmm.StatePaused, vmm.StateRunning)
 	case opSnapshot:
@@ -191,6 +191,21 @@ func (s *server) handle(ctx context.Context, r request, files []*os.File) ([]*os
 		return nil, s.stop(ctx, m)
 	}
 	return nil, api.Errorf(api.InvalidArgument, "unknown request %q", r.Op)
+}
+
+// pause undoes a pause that was given up: the guest may have been stopped all
+// the same, and nobody would know.
+func (s *server) pause(ctx context.Context, m vmm.Machine) error {
+	err := m.Pause(ctx)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	if _, r, _ := s.now(); r.State == vmm.StatePaused {
+		return err // by an earlier one
+	}
+	undo, cancel := context.WithTimeout(s.ctx, requestTimeout)
+	defer cancel()
+	return errors.Join(err, m.Resume(undo))
 }
 
 // turn notes what a pause or a resume has led to.

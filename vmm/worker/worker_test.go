@@ -91,6 +91,53 @@ func (r *running) end(t *testing.T) vmm.Exit {
 	return e
 }
 
+// torn is a machine whose pauses stop it, but whose answers come too late.
+type torn struct {
+	vmm.Driver
+	pausing chan struct{}
+	resumed chan struct{}
+}
+
+type tornMachine struct {
+	vmm.Machine
+	torn
+}
+
+func (d torn) Start(ctx context.Context, p vmm.Plan) (vmm.Machine, error) {
+	m, err := d.Driver.Start(ctx, p)
+	return tornMachine{m, d}, err
+}
+
+func (m tornMachine) Pause(ctx context.Context) error {
+	err := m.Machine.Pause(ctx)
+	m.pausing <- struct{}{}
+	<-ctx.Done()
+	return errors.Join(err, ctx.Err())
+}
+
+func (m tornMachine) Resume(ctx context.Context) error {
+	defer close(m.resumed)
+	return m.Machine.Resume(ctx)
+}
+
+func TestAPauseThatIsGivenUpIsUndone(t *testing.T) {
+	d := torn{&fake.Driver{}, make(chan struct{}), make(chan struct{})}
+	r := start(t, t.TempDir(), d, nil)
+	r.until(t, vmm.StateRunning)
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error, 1)
+	go func() { given <- r.Pause(ctx) }()
+	<-d.pausing
+	cancel()
+	if err := <-given; !errors.Is(err, context.Canceled) {
+		t.Errorf("pause: %v", err)
+	}
+	<-d.resumed
+	if report, err := r.Info(t.Context()); err != nil || report.State != vmm.StateRunning {
+		t.Errorf("the machine is %s (%v)", report.State, err)
+	}
+}
+
 func TestAWorkerTellsOfItsMachineFromStartToEnd(t *testing.T) {
 	r := start(t, t.TempDir(), &fake.Driver{}, nil)
 	reports, err := r.Watch(t.Context())
