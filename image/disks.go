@@ -81,6 +81,11 @@ func (s *Local) copyTemplate(ctx context.Context, path string) error {
 	if err := cloneFile(to, from); err != nil {
 		return err
 	}
+	// A machine's worker gives the file to its own group, which must then be
+	// able to write it.
+	if err := to.Chmod(0o660); err != nil {
+		return err
+	}
 	if err := to.Sync(); err != nil {
 		return err
 	}

@@ -73,6 +73,9 @@ func probeKVM(ctx context.Context) error {
 		return err
 	}
 	defer dev.Close()
+	if err := checkOthers(dev); err != nil {
+		return err
+	}
 	if err := checkInterface(dev); err != nil {
 		return err
 	}
@@ -93,6 +96,26 @@ func openKVM() (*os.File, error) {
 		return nil, fmt.Errorf("/dev/kvm does not open: %w", err)
 	}
 	return dev, nil
+}
+
+// checkOthers refuses a device that only root may open: as root we could, but
+// each machine has a user of its own, in the device's group.
+func checkOthers(dev *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dev.Fd()), &st); err != nil {
+		return fmt.Errorf("/dev/kvm cannot be looked at: %w", err)
+	}
+	if os.Geteuid() == 0 && !machinesMayOpen(st.Mode, st.Gid) {
+		return fmt.Errorf("/dev/kvm has mode %04o and group %d, so that machines, which do not run as root, may not open it: "+
+			"run chgrp kvm /dev/kvm && chmod 0660 /dev/kvm", st.Mode&0o7777, st.Gid)
+	}
+	return nil
+}
+
+// machinesMayOpen tells whether a device can be read and written by somebody
+// who is not root but in its group; root's own group is nobody's.
+func machinesMayOpen(mode, gid uint32) bool {
+	return mode&0o006 == 0o006 || gid != 0 && mode&0o060 == 0o060
 }
 
 func checkInterface(dev *os.File) error {

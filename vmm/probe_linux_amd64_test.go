@@ -85,3 +85,16 @@ func TestVirtualisationIsReadFromTheFlags(t *testing.T) {
 		})
 	}
 }
+
+func TestADeviceOfRootAloneIsNoUseToMachines(t *testing.T) {
+	for _, c := range []struct {
+		mode, gid uint32
+		want      bool
+	}{
+		{0o600, 0, false}, {0o660, 0, false}, {0o640, 103, false}, {0o660, 103, true}, {0o666, 0, true}, {0o606, 0, true},
+	} {
+		if got := machinesMayOpen(0o020000|c.mode, c.gid); got != c.want {
+			t.Errorf("mode %04o, group %d: %v", c.mode, c.gid, got)
+		}
+	}
+}

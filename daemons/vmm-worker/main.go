@@ -40,7 +40,7 @@ func run(log *slog.Logger) error {
 		return errors.Join(err, worker.Fail(plan, files, err))
 	}
 	driver, err := drivers.New(drivers.Options{
-		Name: plan.Driver, Binary: plan.Binary, Accel: plan.Accel, ClockKHz: plan.ClockKHz, Command: plan.Command(),
+		Name: plan.Driver, Binary: plan.Binary, Accel: plan.Accel, ClockKHz: plan.ClockKHz, Place: plan.Place(),
 	})
 	if err != nil {
 		return errors.Join(err, worker.Fail(plan, files, err))

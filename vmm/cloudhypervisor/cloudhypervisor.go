@@ -28,9 +28,9 @@ type Driver struct {
 	// Binary is the name or path of Cloud Hypervisor; empty means
 	// cloud-hypervisor in PATH.
 	Binary string
-	// Command, if set, may change the command before it is started, such as
-	// to put it into a cgroup or to give it a user.
-	Command func(*exec.Cmd)
+	// Place, if set, is told the monitor's process as soon as there is one,
+	// such as to move it to a cgroup; its error ends the process.
+	Place func(pid int) error
 
 	probing sync.Mutex   // held while found is filled
 	found   *vmm.Support // what a probe found; it holds for the driver's life

@@ -49,7 +49,7 @@ func (d *Driver) start(binary string, w *wires, p vmm.Plan) (*machine, error) {
 		return nil, err
 	}
 	argv, files := commandLine(p, w.theirs)
-	c, err := monitor.Start(binary, argv, files, d.Command)
+	c, err := monitor.Start(binary, argv, files, d.Place)
 	if err != nil {
 		return nil, err
 	}

@@ -33,37 +33,35 @@ type Options struct {
 	// ClockKHz is the host's clock for a driver that needs it; 0 lets it
 	// find out.
 	ClockKHz int
-	// Command may change the monitor's command before it starts.
-	Command func(*exec.Cmd) `json:"-"`
+	// Place may put the monitor's process into a cgroup.
+	Place func(pid int) error `json:"-"`
 }
 
 // New makes a driver.
 func New(o Options) (vmm.Driver, error) {
 	switch o.Name {
 	case "qemu":
-		return &qemu.Driver{Binary: o.Binary, Accel: o.Accel, ClockKHz: o.ClockKHz, Command: o.Command}, nil
+		return &qemu.Driver{Binary: o.Binary, Accel: o.Accel, ClockKHz: o.ClockKHz, Place: o.Place}, nil
 	case "cloudhypervisor":
-		return &cloudhypervisor.Driver{Binary: o.Binary, Command: o.Command}, nil
+		return &cloudhypervisor.Driver{Binary: o.Binary, Place: o.Place}, nil
 	}
 	return nil, api.Errorf(api.InvalidArgument, "unknown machine driver %q: qemu or cloudhypervisor expected; set %s to one of them", o.Name, EnvDriver)
 }
 
 // Choose chooses the driver for this host: the one that AEGIS_VMM names, else
-// QEMU, else Cloud Hypervisor where that is all there is and KVM is usable.
-// Cloud Hypervisor comes second until its disks, which it opens by path, can
-// be opened inside the jail. The chosen one may still miss something: Probe
-// tells.
+// Cloud Hypervisor where it is installed and KVM is usable, else QEMU, which
+// may still miss something: Probe tells.
 func Choose(ctx context.Context, getenv func(string) string) (Options, vmm.Driver, error) {
-	names := []string{"qemu", "cloudhypervisor"}
+	names := []string{"cloudhypervisor", "qemu"}
 	if name := getenv(EnvDriver); name != "" {
 		names = []string{name}
 	}
-	var first Options
-	var missing vmm.Driver
+	var o Options
+	var d vmm.Driver
 	for _, name := range names {
-		o := Options{Name: name, Binary: binary(name, getenv)}
-		d, err := New(o)
-		if err != nil {
+		o = Options{Name: name, Binary: binary(name, getenv)}
+		var err error
+		if d, err = New(o); err != nil {
 			return Options{}, nil, err
 		}
 		s, err := d.Probe(ctx)
@@ -72,13 +70,10 @@ func Choose(ctx context.Context, getenv func(string) string) (Options, vmm.Drive
 		}
 		o.Accel, o.ClockKHz = s.Accel, s.ClockKHz
 		if s.Missing == "" {
-			return o, d, nil
-		}
-		if missing == nil {
-			first, missing = o, d
+			break
 		}
 	}
-	return first, missing, nil
+	return o, d, nil
 }
 
 // binary is the absolute path of a driver's monitor, empty if it is not

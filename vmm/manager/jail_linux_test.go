@@ -42,7 +42,7 @@ func checkJail(t *testing.T, who string, pid int, root bool) {
 	s := status(t, pid)
 	for name, want := range map[string]string{
 		"NoNewPrivs": "1", "CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapBnd": "0000000000000000",
-		"CapAmb": "0000000000000000",
+		"CapAmb": "0000000000000000", "Seccomp": "2",
 	} {
 		if s[name] != want {
 			t.Errorf("%s has %s %s, %s expected", who, name, s[name], want)
@@ -60,6 +60,7 @@ func checkJail(t *testing.T, who string, pid int, root bool) {
 			t.Errorf("%s is in our %s namespace", who, ns)
 		}
 	}
+	checkFiles(t, who, pid)
 	seen, err := os.ReadDir(procFile(pid, "root"))
 	if err != nil {
 		t.Fatal(err)
@@ -74,5 +75,29 @@ func checkJail(t *testing.T, who string, pid int, root bool) {
 	links, err := os.ReadFile(procFile(pid, "net/dev"))
 	if err != nil || strings.Count(string(links), ":") != 1 {
 		t.Errorf("%s has more than a loopback: %s (%v)", who, links, err)
+	}
+}
+
+// checkFiles looks at what a process holds open: beside sockets, pipes and
+// memory, files by which nothing but the machine can be reached.
+func checkFiles(t *testing.T, who string, pid int) {
+	t.Helper()
+	all, err := os.ReadDir(procFile(pid, "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		name, err := os.Readlink(procFile(pid, "fd/"+e.Name()))
+		if err != nil {
+			continue // closed since
+		}
+		switch {
+		case !strings.HasPrefix(name, "/"): // pipe:[1], socket:[2], anon_inode:
+		case strings.HasPrefix(name, "/memfd:"), strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, "/aegis/"):
+		case filepath.Base(name) == "worker.log", filepath.Base(name) == "console.log", filepath.Base(name) == "run":
+		case strings.HasPrefix(name, "/run/"): // in the jail
+		default:
+			t.Errorf("%s has %s open", who, name)
+		}
 	}
 }

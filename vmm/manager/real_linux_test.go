@@ -47,16 +47,27 @@ func realConfig(t *testing.T) manager.Config {
 	if s, err := d.Probe(t.Context()); err != nil || s.Missing != "" {
 		t.Skipf("machines do not run here: %s (%v)", s.Missing, err)
 	}
+	worker := buildWorker(t)
+	return manager.Config{
+		Dir: filepath.Join(t.TempDir(), "machines"), Guest: guest, Driver: d, Options: o,
+		Launcher: manager.Children{Binary: worker}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+}
+
+// buildWorker builds the worker, or takes AEGIS_TEST_WORKER where there is no
+// compiler.
+func buildWorker(t *testing.T) string {
+	t.Helper()
+	if set := os.Getenv("AEGIS_TEST_WORKER"); set != "" {
+		return set
+	}
 	worker := filepath.Join(t.TempDir(), "aegis-vmm-worker")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", worker, "../../daemons/vmm-worker")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the worker: %v: %s", err, out)
 	}
-	return manager.Config{
-		Dir: filepath.Join(t.TempDir(), "machines"), Guest: guest, Driver: d, Options: o,
-		Launcher: manager.Children{Binary: worker}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	}
+	return worker
 }
 
 func open(t *testing.T, c manager.Config) *manager.Manager {

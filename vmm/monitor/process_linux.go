@@ -23,19 +23,25 @@ type Process struct {
 }
 
 // Start starts a monitor with nothing but the given files, which stay the
-// caller's. adjust may be nil; it changes the command before it is started.
-func Start(binary string, argv []string, files []*os.File, adjust func(*exec.Cmd)) (*Process, error) {
+// caller's. place may be nil; it is told the process as soon as there is one,
+// and ends it with an error.
+func Start(binary string, argv []string, files []*os.File, place func(pid int) error) (*Process, error) {
 	p := &Process{cmd: exec.Command(binary, argv...), done: make(chan struct{})}
 	p.cmd.ExtraFiles = files
 	p.cmd.Stdout, p.cmd.Stderr = &p.stderr, &p.stderr
 	p.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	if adjust != nil {
-		adjust(p.cmd)
-	}
 	started := make(chan error, 1)
 	go p.run(started) // ends with the process
 	if err := <-started; err != nil {
+		return nil, fmt.Errorf("starting %s: %w", binary, err)
+	}
+	if place == nil {
+		return p, nil
+	}
+	if err := place(p.Pid()); err != nil {
+		p.Kill()
+		<-p.Done()
 		return nil, fmt.Errorf("starting %s: %w", binary, err)
 	}
 	return p, nil

@@ -30,9 +30,9 @@ type Driver struct {
 	// emulated guests; 0 means to read it from /proc/cpuinfo, which a jail
 	// does not have.
 	ClockKHz int
-	// Command, if set, may change QEMU's command before it is started, such
-	// as to put it into a cgroup or to give it a user.
-	Command func(*exec.Cmd)
+	// Place, if set, is told the monitor's process as soon as there is one,
+	// such as to move it to a cgroup; its error ends the process.
+	Place func(pid int) error
 
 	probing sync.Mutex   // held while found is filled
 	found   *vmm.Support // what a probe found; it holds for the driver's life

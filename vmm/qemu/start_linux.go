@@ -47,7 +47,7 @@ func (d *Driver) start(ctx context.Context, binary string, acc accelerator, p vm
 	var c *monitor.Process
 	if err == nil {
 		a := commandLine(p, w.theirs, acc)
-		c, err = monitor.Start(binary, a.argv, a.files, d.Command)
+		c, err = monitor.Start(binary, a.argv, a.files, d.Place)
 	}
 	w.closeTheirs() // the child has its own; its end must be the only one
 	if err != nil {

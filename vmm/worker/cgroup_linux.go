@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -104,16 +102,16 @@ func workerLimit(p Plan) int64 {
 // openLeaf opens what the second stage needs, which cannot see the cgroups;
 // the descriptors stay open over exec.
 func openLeaf(vm string, limit int64) (*Cgroup, error) {
-	leaf, err := openAbove(vm, unix.O_DIRECTORY|unix.O_PATH)
+	procs, err := openAbove(vm+"/cgroup.procs", unix.O_WRONLY)
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", vm, err)
+		return nil, fmt.Errorf("opening %s/cgroup.procs: %w", vm, err)
 	}
 	events, err := openAbove(vm+"/memory.events", unix.O_RDONLY)
 	if err != nil {
-		unix.Close(leaf)
+		unix.Close(procs)
 		return nil, fmt.Errorf("opening %s/memory.events: %w", vm, err)
 	}
-	return &Cgroup{Leaf: leaf, Events: events, Limit: limit}, nil
+	return &Cgroup{Procs: procs, Events: events, Limit: limit}, nil
 }
 
 // openAbove opens a file on a number above all that the second stage is born
@@ -128,18 +126,20 @@ func openAbove(path string, flags int) (int, error) {
 	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD, above)
 }
 
-// Command is for a driver to call on the command of its monitor: it starts in
-// the vm leaf, where there is one.
-func (p Plan) Command() func(*exec.Cmd) {
+// Place is for a driver to call with the process of its monitor: it moves it
+// to the vm leaf, where there is one. A monitor that was born there would need
+// clone3, which the filter refuses; the little memory that it has by then
+// stays with the worker's.
+func (p Plan) Place() func(pid int) error {
 	if p.Cgroup == nil {
 		return nil
 	}
-	leaf := p.Cgroup.Leaf
-	return func(cmd *exec.Cmd) {
-		if cmd.SysProcAttr == nil {
-			cmd.SysProcAttr = &syscall.SysProcAttr{}
+	procs := p.Cgroup.Procs
+	return func(pid int) error {
+		if _, err := unix.Write(procs, []byte(strconv.Itoa(pid))); err != nil {
+			return fmt.Errorf("limiting the monitor: %w", err)
 		}
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, leaf
+		return nil
 	}
 }
 

@@ -15,12 +15,9 @@ import (
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
-// TestInAGuestLimitsOfTheVMLeafBite runs as init of a guest, where the
-// cgroups are ours.
-func TestInAGuestLimitsOfTheVMLeafBite(t *testing.T) {
-	if os.Getpid() != 1 {
-		t.Skip("runs inside TestCgroupsInAGuest")
-	}
+// makeScope makes a scope as systemd does for machine "one".
+func makeScope(t *testing.T) string {
+	t.Helper()
 	scope := cgroupRoot + "/aegis.slice/aegis-vm-one.scope"
 	if err := os.MkdirAll(scope, 0o755); err != nil {
 		t.Fatal(err)
@@ -30,6 +27,16 @@ func TestInAGuestLimitsOfTheVMLeafBite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return scope
+}
+
+// TestInAGuestLimitsOfTheVMLeafBite runs as init of a guest, where the
+// cgroups are ours.
+func TestInAGuestLimitsOfTheVMLeafBite(t *testing.T) {
+	if os.Getpid() != 1 {
+		t.Skip("runs inside TestCgroupsInAGuest")
+	}
+	scope := makeScope(t)
 	if err := os.WriteFile(scope+"/cgroup.procs", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +62,13 @@ func TestInAGuestLimitsOfTheVMLeafBite(t *testing.T) {
 	cmd.Env = []string{hogEnv + "=1"}
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	Plan{Cgroup: c}.Command()(cmd)
-	err = cmd.Run()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Plan{Cgroup: c}).Place()(cmd.Process.Pid); err != nil {
+		t.Error(err)
+	}
+	err = cmd.Wait()
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || !exit.Sys().(syscall.WaitStatus).Signaled() {
 		t.Fatalf("the hog ended with %v: %s", err, said.String())
@@ -65,4 +77,49 @@ func TestInAGuestLimitsOfTheVMLeafBite(t *testing.T) {
 	if want := "out of memory: the kernel killed the monitor at its limit of 392 MiB (killed by signal 9)"; detail != want {
 		t.Errorf("detail %q, %q expected", detail, want)
 	}
+}
+
+// TestInAGuestLimitsReachTheJail runs as init of a guest: a worker is born in
+// its scope, goes through both of its stages and starts a monitor that takes
+// too much.
+func TestInAGuestLimitsReachTheJail(t *testing.T) {
+	if os.Getpid() != 1 {
+		t.Skip("runs inside TestCgroupsAndTheJailInAGuest")
+	}
+	scope, err := os.Open(makeScope(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := imprisoned(t, prison(t), hogCell, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(scope.Fd())}
+	})
+	for _, want := range []string{
+		"cell: the worker is in 0::/aegis.slice/aegis-vm-one.scope/worker",
+		"cell: the monitor is in 0::/aegis.slice/aegis-vm-one.scope/vm",
+		"cell: out of memory: the kernel killed the monitor at its limit of 392 MiB",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the jail did not say %q but:\n%s", want, said)
+		}
+	}
+}
+
+// takeTooMuch is what a worker in a jail does with a monitor that has no
+// bound.
+func takeTooMuch(p Plan) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	fmt.Fprintf(os.Stderr, "cell: the worker is in %s (%v)\n", bytes.TrimSpace(own), err)
+	os.Setenv(hogEnv, "1")
+	cmd := exec.Command("/proc/self/exe")
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "cell: starting the monitor:", err)
+		return
+	}
+	if err := p.Place()(cmd.Process.Pid); err != nil {
+		fmt.Fprintln(os.Stderr, "cell:", err)
+	}
+	its, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", cmd.Process.Pid))
+	fmt.Fprintf(os.Stderr, "cell: the monitor is in %s (%v)\n", bytes.TrimSpace(its), err)
+	err = cmd.Wait()
+	fmt.Fprintln(os.Stderr, "cell:", withOOM(p.Cgroup, vmm.Exit{Reason: vmm.ReasonCrashed, Detail: fmt.Sprint(err)}))
 }

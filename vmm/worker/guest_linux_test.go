@@ -28,12 +28,30 @@ func TestMain(m *testing.M) {
 	case os.Getenv(jailEnv) != "": // not kept by the jail: the second stage goes on
 		imprisonMe()
 	case os.Getenv(cellEnv) != "":
-		fmt.Fprintln(os.Stderr, "cell:", lookAround())
-		os.Exit(0)
+		inCell(os.Getenv(cellEnv))
 	case os.Getpid() == 1:
 		asInit(m)
 	}
 	os.Exit(m.Run())
+}
+
+// What a prisoner does.
+const (
+	lookCell = "look"
+	hogCell  = "hog"
+)
+
+func inCell(what string) {
+	p, _, err := Inherit()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "cell: reading the plan:", err)
+	case what == hogCell:
+		takeTooMuch(p)
+	default:
+		fmt.Fprintln(os.Stderr, "cell:", lookAround())
+	}
+	os.Exit(0)
 }
 
 // hog takes memory until the kernel objects.
@@ -138,6 +156,10 @@ func TestCgroupsInAGuest(t *testing.T) {
 // The distribution's kernel has Landlock.
 func TestTheJailInAGuestWithLandlock(t *testing.T) {
 	inGuest(t, "TestInAGuestTheJailHolds", "distro", "-M", "pc", "-serial", "chardev:console")
+}
+
+func TestCgroupsAndTheJailInAGuest(t *testing.T) {
+	inGuest(t, "TestInAGuestLimitsReachTheJail", "distro", "-M", "pc", "-serial", "chardev:console")
 }
 
 // archive is an initramfs with this test program as its init.

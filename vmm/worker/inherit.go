@@ -13,6 +13,19 @@ import (
 // planFD is the descriptor that the plan comes through; the files follow it.
 const planFD = 3
 
+// diskFD is the descriptor of the plan's nth disk: listener, run directory and
+// console come before.
+func diskFD(n int) int { return planFD + 4 + n }
+
+// files is how many descriptors follow that of the plan.
+func (p Plan) files() int {
+	n := 3 + len(p.Disks)
+	if p.Restore {
+		n += 2
+	}
+	return n
+}
+
 // maxPlan bounds a plan in bytes.
 const maxPlan = 64 << 10
 
@@ -56,7 +69,7 @@ func (p Plan) take() Files {
 		f.State, f.Memory = file("snapshot state"), file("snapshot memory")
 	}
 	if p.Cgroup != nil {
-		unix.CloseOnExec(p.Cgroup.Leaf)
+		unix.CloseOnExec(p.Cgroup.Procs)
 		unix.CloseOnExec(p.Cgroup.Events)
 	}
 	return f

@@ -23,8 +23,8 @@ import (
 // that holds system libraries read-only, the guest's kernel, the monitor, the
 // few devices it needs and the machine's run directory; no capability, not
 // even to regain; the machine's own user; no_new_privs; Landlock over all of
-// it; limits on core dumps, files and processes. The monitors bring their own
-// seccomp filters.
+// it; limits on core dumps, files and processes; a filter of system calls, to
+// which the monitors add their own.
 func Imprison(p Plan, log *slog.Logger) error {
 	// Everything here is a property of the thread that calls exec.
 	runtime.LockOSThread()
@@ -48,10 +48,12 @@ func Imprison(p Plan, log *slog.Logger) error {
 		{"making namespaces", unshare},
 		{"building the jail's file system", j.root},
 		{"limiting resources", limits},
+		{"giving the machine's user its disks", func() error { return j.giveDisks(gid) }},
 		{"dropping capabilities", dropCapabilities},
 		{"becoming the machine's user", func() error { return become(uid, gid, groups) }},
 		{"giving up new privileges", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }},
 		{"applying Landlock", func() error { return j.landlock() }},
+		{"filtering system calls", filter},
 	}
 	for _, s := range steps {
 		if err := s.do(); err != nil {
@@ -170,8 +172,38 @@ func deviceGroups() (groups []int) {
 	return groups
 }
 
-// landlock allows what the jail's root has and nothing else. A kernel without
-// it (before 5.13, or built so) leaves the other walls.
+// giveDisks lets the machine's group read and write its disks. A monitor that
+// opens its disks by name, as Cloud Hypervisor does, can do so only by the
+// names of its descriptors, and the kernel asks it for the rights to the file
+// again. No other machine has a name for the file, and the owner stays who he
+// is.
+func (j *jailer) giveDisks(gid int) error {
+	if gid == 0 {
+		return nil // we stay who we are
+	}
+	for n, d := range j.plan.Disks {
+		if d.ReadOnly {
+			continue // many machines share it: the store lets everybody read it
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(diskFD(n), &st); err != nil {
+			return os.NewSyscallError("fstat", err)
+		}
+		if err := unix.Fchown(diskFD(n), -1, gid); err != nil {
+			return os.NewSyscallError("fchown", err)
+		}
+		if st.Mode&0o060 == 0o060 {
+			continue
+		}
+		if err := unix.Fchmod(diskFD(n), st.Mode&0o7777|0o060); err != nil {
+			return os.NewSyscallError("fchmod", err)
+		}
+	}
+	return nil
+}
+
+// landlock allows what the jail's root has, and the disks, and nothing else.
+// A kernel without it (before 5.13, or built so) leaves the other walls.
 func (j *jailer) landlock() error {
 	if !j.inside {
 		return nil // the root is the host's: there is no list of what is needed
@@ -180,12 +212,21 @@ func (j *jailer) landlock() error {
 		j.log.Info("the jail has no Landlock: this kernel has none")
 		return nil
 	}
-	return landlock.V5.BestEffort().RestrictPaths(
+	rules := []landlock.Rule{
 		landlock.RODirs("/usr", "/bin", "/sbin", "/lib", "/lib64", "/nix", jailDir, "/proc").IgnoreIfMissing(),
 		landlock.ROFiles("/etc/ld.so.cache").IgnoreIfMissing(),
 		landlock.RWDirs(jailRun),
 		landlock.RWDirs("/dev").WithIoctlDev(),
-	)
+	}
+	for n, d := range j.plan.Disks { // a rule is for the file, not for this name
+		name := fmt.Sprintf("/proc/self/fd/%d", diskFD(n))
+		if d.ReadOnly {
+			rules = append(rules, landlock.ROFiles(name))
+		} else {
+			rules = append(rules, landlock.RWFiles(name))
+		}
+	}
+	return landlock.V5.BestEffort().RestrictPaths(rules...)
 }
 
 // again starts this program inside the jail, with the plan in a file on the
@@ -207,7 +248,7 @@ func (j *jailer) again() error {
 			return os.NewSyscallError("dup3", err)
 		}
 	}
-	for n := range len(j.plan.Disks) + 5 { // listener, run directory, console, snapshot
+	for n := range j.plan.files() {
 		clearCloseOnExec(planFD + 1 + n)
 	}
 	exe := j.exe

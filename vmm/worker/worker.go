@@ -75,9 +75,9 @@ type Jail struct {
 
 // Cgroup is the vm leaf of a delegated scope.
 type Cgroup struct {
-	// Leaf is a descriptor of the directory, Events one of its
+	// Procs is a descriptor of its cgroup.procs, Events one of its
 	// memory.events; Limit is its memory.max in bytes.
-	Leaf   int   `json:"leaf"`
+	Procs  int   `json:"procs"`
 	Events int   `json:"events"`
 	Limit  int64 `json:"limit"`
 }
