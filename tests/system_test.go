@@ -71,6 +71,12 @@ func finish(ctx context.Context, t *testing.T, cmd *exec.Cmd, stdin io.Reader) r
 func TestRunBehavesLikeTheProgramItself(t *testing.T) {
 	onEveryHost(t, func(t *testing.T, h *testbed.Host) {
 		before := inventory(t, h)
+		quiet := make(chan result)
+		// Longer than any request between the parts may take.
+		go func() {
+			defer close(quiet)
+			quiet <- aegis(t, h, nil, "run", "--", "sh", "-c", "sleep 12; echo awake")
+		}()
 		for _, c := range []struct {
 			name   string
 			args   []string
@@ -113,6 +119,9 @@ func TestRunBehavesLikeTheProgramItself(t *testing.T) {
 					t.Errorf("a refusal is one line, got %q", got.stderr)
 				}
 			})
+		}
+		if got := <-quiet; got.code != 0 || got.stdout != "awake\n" {
+			t.Errorf("a program that is quiet for a while: exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 		}
 		if after := inventory(t, h); after != before {
 			t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)

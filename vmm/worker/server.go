@@ -115,17 +115,15 @@ func (s *server) now() (vmm.Machine, Report, <-chan struct{}) {
 	return s.machine, s.report, s.changed
 }
 
-// requestTimeout bounds how long a peer may take to send its request.
-const requestTimeout = 10 * time.Second
-
 func (s *server) serve(c *net.UnixConn) {
-	c.SetReadDeadline(time.Now().Add(requestTimeout))
+	c.SetReadDeadline(time.Now().Add(s.config.RequestTimeout))
 	var r request
 	files, err := receive(c, &r)
 	if err != nil {
 		return
 	}
 	defer closeFiles(files)
+	c.SetReadDeadline(time.Time{}) // from here on a read tells that the peer goes
 	if r.Op == opWatch {
 		s.watch(c)
 		return
@@ -133,7 +131,6 @@ func (s *server) serve(c *net.UnixConn) {
 	// A peer that goes away gives up its request.
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	c.SetReadDeadline(time.Time{})
 	go func() {
 		c.Read(make([]byte, 1)) // ends with the connection
 		cancel()
@@ -203,7 +200,7 @@ func (s *server) pause(ctx context.Context, m vmm.Machine) error {
 	if _, r, _ := s.now(); r.State == vmm.StatePaused {
 		return err // by an earlier one
 	}
-	undo, cancel := context.WithTimeout(s.ctx, requestTimeout)
+	undo, cancel := context.WithTimeout(s.ctx, s.config.RequestTimeout)
 	defer cancel()
 	return errors.Join(err, m.Resume(undo))
 }

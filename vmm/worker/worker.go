@@ -14,6 +14,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,16 +126,24 @@ type Config struct {
 	Shutdown func(ctx context.Context, m vmm.Machine) error
 	// Grace is how long the guest then may take; 0 means 15 s.
 	Grace time.Duration
-	Log   *slog.Logger
+	// RequestTimeout is how long a peer may take to send its request; 0 means
+	// 10 s.
+	RequestTimeout time.Duration
+	Log            *slog.Logger
 }
 
-const defaultGrace = 15 * time.Second
+const (
+	defaultGrace          = 15 * time.Second
+	defaultRequestTimeout = 10 * time.Second
+)
 
 // Run starts the machine, serves its socket and returns when the machine has
 // ended and its end is on disk. When ctx ends, the machine is shut down in
 // order if it can be, else its plug is pulled. Run closes the files.
 func Run(ctx context.Context, c Config) error {
 	defer c.Files.Close()
+	c.Grace = cmp.Or(c.Grace, defaultGrace)
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, defaultRequestTimeout)
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	s, err := newServer(c, leave)
@@ -225,9 +234,6 @@ func (s *server) pullPlug(m vmm.Machine) vmm.Exit {
 // shutDown lets the guest leave in order, but not for ever.
 func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 	grace := s.config.Grace
-	if grace == 0 {
-		grace = defaultGrace
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	if s.config.Shutdown == nil || m.Resume(ctx) != nil {

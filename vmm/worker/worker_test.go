@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,6 +173,35 @@ func TestAWorkerTellsOfItsMachineFromStartToEnd(t *testing.T) {
 	}
 	if _, err := r.Info(t.Context()); !errors.Is(err, worker.ErrGone) {
 		t.Errorf("error %v of a worker that has gone, ErrGone expected", err)
+	}
+}
+
+func TestAWatchOutlivesTheTimeForRequests(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir, &fake.Driver{}, func(c *worker.Config) { c.RequestTimeout = 20 * time.Millisecond })
+	reports, err := r.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for report := range reports {
+		if report.State == vmm.StateRunning {
+			break
+		}
+	}
+	// A peer that asks for nothing is sent away when the time is over.
+	mute, err := net.Dial("unixpacket", filepath.Join(dir, worker.SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	if _, err := mute.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatalf("a peer that asks for nothing: %v", err)
+	}
+	if err := r.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if report, ok := <-reports; !ok || report.State != vmm.StatePaused {
+		t.Errorf("the watch told %+v (%t) of a pause", report, ok)
 	}
 }
 
