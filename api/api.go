@@ -21,7 +21,8 @@ type Streams struct {
 	// client closes it or dies, an AutoRemove instance is torn down and any
 	// other goes on without its streams. The client reads its end when the
 	// instance has come to rest, so that its record is final, or when aegisd
-	// has gone; the other streams outlive aegisd.
+	// has gone; the other streams outlive aegisd, and Rejoin tells the next
+	// one that the client is still there.
 	Session *os.File
 }
 
@@ -73,4 +74,5 @@ type Aegis interface {
 	Status(ctx context.Context) (Status, error)
 
 	SecretStore
+	Sessions
 }

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"secrets that cannot be kept are refused":          suite.secretRefusals,
 		"a program gets the secrets it was promised":       suite.secretEnv,
 		"a start without its secret fails by its name":     suite.secretMissing,
+		"a client that lost its session gets another":      suite.rejoin,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

@@ -13,6 +13,16 @@ import (
 
 // Attach implements api.Aegis.
 func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
+	streams, err := c.streams(ctx, instance(ref, "/attach"))
+	if err == nil && streams.Status == nil {
+		streams.Close()
+		return nil, c.transport(ctx, errIncomplete)
+	}
+	return streams, err
+}
+
+// streams asks for what path hands out.
+func (c *Client) streams(ctx context.Context, path string) (*api.Streams, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, c.transport(ctx, err)
@@ -20,7 +30,7 @@ func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := upgrade(ctx, conn, ref); err != nil {
+	if err := upgrade(ctx, conn, path); err != nil {
 		return nil, c.transport(ctx, err)
 	}
 	streams, err := receiveStreams(conn)
@@ -32,8 +42,8 @@ func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
 
 // upgrade asks for the streams and tells the daemon that nothing of them can
 // get lost in a buffer any more.
-func upgrade(ctx context.Context, conn net.Conn, ref string) error {
-	req, err := newRequest(ctx, http.MethodPost, instance(ref, "/attach"), nil)
+func upgrade(ctx context.Context, conn net.Conn, path string) error {
+	req, err := newRequest(ctx, http.MethodPost, path, nil)
 	if err != nil {
 		return err
 	}

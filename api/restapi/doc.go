@@ -16,10 +16,11 @@
 //	GET    /v1/secrets                  secrets          200 [secret]
 //	DELETE /v1/secrets/{name}           delete           200 {"status":"deleted"}
 //	POST   /v1/secrets/rotate-key       rotate the key   200 {"status":"rotated"}
+//	POST   /v1/instances/{id}/rejoin    Upgrade          101, then a session
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //
-// Attach asks for "Upgrade: aegis-streams". After the 101 the client writes
+// Attach and rejoin ask for "Upgrade: aegis-streams". After the 101 the client writes
 // one byte and the server answers with one message: a byte that tells which
 // streams there are (bit 0 stdin, 1 stdout, 2 stderr, 3 status, 4 session)
 // and the descriptors of those, in that order, as SCM_RIGHTS. The connection

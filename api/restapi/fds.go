@@ -28,7 +28,9 @@ func sendStreams(conn *net.UnixConn, streams *api.Streams) error {
 	return nil
 }
 
-// receiveStreams is the other end of sendStreams.
+var errIncomplete = errors.New("receiving descriptors: the daemon sent an incomplete set")
+
+// receiveStreams is the other end of sendStreams. There is always a session.
 func receiveStreams(conn *net.UnixConn) (*api.Streams, error) {
 	var mask [1]byte
 	oob := make([]byte, unix.CmsgSpace(8*4))
@@ -46,10 +48,10 @@ func receiveStreams(conn *net.UnixConn) (*api.Streams, error) {
 			*f, files = files[0], files[1:]
 		}
 	}
-	if n != 1 || len(files) > 0 || streams.Status == nil || streams.Session == nil {
+	if n != 1 || len(files) > 0 || streams.Session == nil {
 		streams.Close()
 		closeAll(files)
-		return nil, errors.New("receiving descriptors: the daemon sent an incomplete set")
+		return nil, errIncomplete
 	}
 	return streams, nil
 }

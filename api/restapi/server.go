@@ -67,6 +67,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"GET /v1/secrets":                s.secrets,
 		"DELETE /v1/secrets/{name}":      s.deleteSecret,
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
+		"POST /v1/instances/{id}/rejoin": s.rejoin,
 	}
 }
 

@@ -1,6 +1,7 @@
 package restapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -37,13 +38,17 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// attach answers 101 once the streams are there and hands them over.
 func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
+	s.upgrade(w, r, s.aegis.Attach)
+}
+
+// upgrade answers 101 once the streams are there and hands them over.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, get func(context.Context, string) (*api.Streams, error)) {
 	if !strings.EqualFold(r.Header.Get("Upgrade"), Protocol) {
-		s.fail(w, api.Errorf(api.InvalidArgument, "attach: expected the header Upgrade: %s", Protocol))
+		s.fail(w, api.Errorf(api.InvalidArgument, "%s: expected the header Upgrade: %s", r.URL.Path, Protocol))
 		return
 	}
-	streams, err := s.aegis.Attach(r.Context(), r.PathValue("id"))
+	streams, err := get(r.Context(), r.PathValue("id"))
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -51,13 +56,13 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 	defer streams.Close()
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		s.fail(w, fmt.Errorf("attach: taking over the connection: %w", err))
+		s.fail(w, fmt.Errorf("taking over the connection: %w", err))
 		return
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(handover))
 	if err := handOver(conn, streams); err != nil {
-		s.log.Warn("attach failed", "instance", r.PathValue("id"), "error", err)
+		s.log.Warn("streams not handed over", "path", r.URL.Path, "error", err)
 	}
 }
 

@@ -80,6 +80,7 @@ func (s *Server) methods() bus.Methods {
 			return s.aegis.Signal(ctx, ref, int(signal))
 		},
 		"AttachInstance": s.attach,
+		"RejoinInstance": s.rejoin,
 		"GetStatus": func(ctx context.Context, _ *bus.Request) (bus.Dict, error) {
 			st, err := s.aegis.Status(ctx)
 			return dict(st, err)

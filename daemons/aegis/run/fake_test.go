@@ -26,6 +26,9 @@ type fakeAegis struct {
 	entered chan string
 	// creating, if set, is what Create waits for.
 	creating chan struct{}
+	// rejoining, if set, answers Rejoin; without it there is nothing to
+	// rejoin.
+	rejoining chan func() (*os.File, error)
 
 	mu        sync.Mutex // guards the fields below
 	record    api.Instance
@@ -119,6 +122,20 @@ func (f *fakeAegis) Attach(ctx context.Context, id string) (*api.Streams, error)
 		g.closeStreams()
 	})
 	return s, nil
+}
+
+func (f *fakeAegis) Rejoin(ctx context.Context, _ string) (*os.File, error) {
+	select {
+	case answer := <-f.rejoining:
+		return answer()
+	case <-ctx.Done():
+		return nil, api.Errorf(api.Unavailable, "given up")
+	default:
+	}
+	if f.rejoining == nil {
+		return nil, api.Errorf(api.BadState, "at rest")
+	}
+	return nil, api.Errorf(api.Unavailable, "aegisd is not running")
 }
 
 func (f *fakeAegis) Signal(_ context.Context, _ string, signal int) error {

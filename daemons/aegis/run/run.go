@@ -65,11 +65,13 @@ func (c *Client) live(ctx context.Context, id string, spec api.InstanceSpec) (in
 		return outcome(err)
 	}
 	defer streams.Close()
+	held := c.hold(ctx, id, streams)
+	defer held.letGo()
 	end, err := c.converse(ctx, id, streams)
 	if err != nil {
 		return outcome(err)
 	}
-	return c.verdict(ctx, id, streams, spec, end)
+	return c.verdict(ctx, id, held, spec, end)
 }
 
 // create lets only a second signal interrupt it: with the answer the name of

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -16,18 +15,14 @@ import (
 // timeout(1) has it.
 const exitTimedOut = 124
 
-// restTimeout is how long an instance that lost its machine may take to say
-// why; aegisd hears of it at once.
-const restTimeout = 20 * time.Second
-
 // removeTimeout is how long aegisd may take to release an instance.
 const removeTimeout = time.Minute
 
 // verdict turns how the streams ended into the exit code and the line to tell
 // with it.
-func (c *Client) verdict(ctx context.Context, id string, s *api.Streams, spec api.InstanceSpec, end ending) (int, error) {
+func (c *Client) verdict(ctx context.Context, id string, held *hold, spec api.InstanceSpec, end ending) (int, error) {
 	if end.gone != nil {
-		return c.explain(ctx, id, s.Session)
+		return c.explain(ctx, id, held)
 	}
 	if spec.TimeoutMS > 0 {
 		// The guest knows of a signal only; the record says whose it was.
@@ -42,11 +37,8 @@ func (c *Client) verdict(ctx context.Context, id string, s *api.Streams, spec ap
 }
 
 // explain finds out what became of a program whose machine went before it.
-func (c *Client) explain(ctx context.Context, id string, session *os.File) (int, error) {
-	err := c.await(ctx, 1, func(ctx context.Context) error {
-		awaitEnd(ctx, session)
-		return nil
-	})
+func (c *Client) explain(ctx context.Context, id string, held *hold) (int, error) {
+	err := c.await(ctx, 1, held.awaitEnd)
 	if err != nil {
 		return outcome(err)
 	}
@@ -67,30 +59,6 @@ func (c *Client) explain(ctx context.Context, id string, session *os.File) (int,
 		return Failed, errors.New("lost the connection to the program: its machine is being released")
 	default:
 		return Failed, fmt.Errorf("the instance was stopped while its program ran: it is %s", in.Phase)
-	}
-}
-
-// awaitEnd waits until aegisd ends the session: the instance has come to
-// rest then, or aegisd is gone.
-func awaitEnd(ctx context.Context, session *os.File) {
-	if session == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, restTimeout)
-	defer cancel()
-	ended := make(chan struct{})
-	go func() { // ends with the session, which our caller closes
-		defer close(ended)
-		var buf [1]byte
-		for {
-			if n, err := session.Read(buf[:]); n == 0 || err != nil {
-				return
-			}
-		}
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
 	}
 }
 

@@ -144,9 +144,6 @@ func (o *owner) onExited(b *boot, code, signal int, message string) {
 	}
 	o.commit("")
 	o.emit(api.EventExited, exitText(code, signal, message))
-	if o.rec.Status.Attached && o.session == nil {
-		o.awaitClient() // adopted: it may still be reading the last bytes
-	}
 	o.reconsider()
 }
 

@@ -69,7 +69,7 @@ func (o *owner) serveWaiter() {
 	if w == nil || b == nil || b.streams == nil || b.outcome != nil {
 		return
 	}
-	ours, theirs, err := sessionPair()
+	session, err := o.openSession()
 	if err != nil {
 		o.failWaiter(err)
 		return
@@ -78,12 +78,9 @@ func (o *owner) serveWaiter() {
 		o.rec.Status.Attached = true
 		o.commit("")
 	}
-	o.stopWaitingForClient()
 	streams := b.streams
 	b.streams, o.waiter = nil, nil
-	streams.Session = theirs
-	o.session, o.client = ours, clientOpen
-	o.svc.tasks.Go(func() { o.watchSession(ours) })
+	streams.Session = session
 	w.done <- attachment{streams: streams}
 }
 

@@ -46,12 +46,11 @@ func TestKilledDaemonFindsItsMachinesAgain(t *testing.T) {
 
 func TestStreamsOutliveTheDaemonThatHandedThemOut(t *testing.T) {
 	w := newWorld(t)
-	w.impatient()
 	spec := run("cat")
 	spec.Stdin = true
 	in := w.create(spec)
 	s := w.attach(in.ID)
-	w.restart()
+	w.restartWithin(2 * time.Second)
 	if _, err := io.WriteString(s.Stdin, "still here\n"); err != nil {
 		t.Fatal(err)
 	}

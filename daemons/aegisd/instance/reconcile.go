@@ -100,7 +100,8 @@ func (o *owner) resumeResting() {
 }
 
 // adopt takes over a machine that runs. The streams of its program are in
-// the hands of the client that fetched them, if one did.
+// the hands of the client that fetched them, if one did; whether it still
+// lives shows when it rejoins.
 func (o *owner) adopt() {
 	b := o.newBoot()
 	b.up = true
@@ -109,7 +110,8 @@ func (o *owner) adopt() {
 	if o.spec.Attach {
 		o.client = clientGone
 		if o.rec.Status.Attached {
-			o.client = clientAwaited // without a limit while the program runs
+			o.client = clientAwaited
+			o.awaitClient()
 		}
 	}
 	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
