@@ -148,7 +148,10 @@ type Status struct {
 	// Backend is the machine driver, Accel what it runs on.
 	Backend string `json:"backend"`
 	Accel   string `json:"accel"`
-	// Warnings are told to the user as they are, such as missing KVM.
+	// Missing is what the driver lacks, without which no machine starts.
+	Missing string `json:"missing,omitempty"`
+	// Warnings are told to the user as they are, such as missing KVM; what
+	// is missing is among them.
 	Warnings []string `json:"warnings,omitempty"`
 	// Kernel is the guest kernel in use.
 	Kernel string `json:"kernel"`

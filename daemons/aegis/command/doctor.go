@@ -3,15 +3,19 @@ package command
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegis/connect"
 	"github.com/xfeldman/aegisvm/daemons/aegis/doctor"
 	"github.com/xfeldman/aegisvm/daemons/aegis/service"
+	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/drivers"
 )
 
 // systemState is where the system's aegisd keeps what it owns.
@@ -45,34 +49,36 @@ func hostOf(t connect.Target) doctor.Host {
 	}
 	return doctor.Host{
 		Share: service.Share(), State: state,
-		Daemon:   func(ctx context.Context) (string, error) { return describe(ctx, t) },
+		Daemon:   func(ctx context.Context) (api.Status, error) { return statusOf(ctx, t) },
+		Driver:   driver,
 		LookPath: exec.LookPath,
-		Output: func(ctx context.Context, program string, args ...string) (string, error) {
-			out, err := exec.CommandContext(ctx, program, args...).Output()
-			return string(out), err
-		},
 	}
 }
 
-// describe says in one line which aegisd runs.
-func describe(ctx context.Context, t connect.Target) (string, error) {
+// driver probes the driver that an aegisd of this user would choose.
+func driver(ctx context.Context) (vmm.Support, error) {
+	_, d, err := drivers.Choose(ctx, os.Getenv)
+	if err != nil {
+		return vmm.Support{}, err
+	}
+	return d.Probe(ctx)
+}
+
+// statusOf asks the aegisd of a target, if it runs.
+func statusOf(ctx context.Context, t connect.Target) (st api.Status, err error) {
 	running, err := isRunning(ctx, t)
 	if err != nil {
-		return "", err
+		return st, err
 	}
 	if !running {
-		return "", connect.ErrNotRunning()
+		return st, connect.ErrNotRunning()
 	}
 	client, err := connect.Open(ctx, t)
 	if err != nil {
-		return "", err
+		return st, err
 	}
 	defer client.Close()
-	st, err := client.Status(ctx)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("version %s, %s, on %s (%s)", st.Version, st.Composition, st.Backend, accelName(st.Accel)), nil
+	return client.Status(ctx)
 }
 
 // diagnosis is what doctor -o json tells.

@@ -5,12 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"runtime"
-	"strings"
 	"syscall"
-
-	"github.com/xfeldman/aegisvm/vmm"
 )
 
 func ok(format string, args ...any) Finding {
@@ -20,54 +15,6 @@ func ok(format string, args ...any) Finding {
 // install is the remedy that brings a package.
 func install(debian, fedora string) string {
 	return fmt.Sprintf("apt install %s (Debian), dnf install %s (Fedora)", debian, fedora)
-}
-
-var versionPattern = regexp.MustCompile(`\d+(\.\d+)+`)
-
-// version runs a program and finds the version in what it prints.
-func (h Host) version(ctx context.Context, program string) string {
-	out, err := h.Output(ctx, program, "--version")
-	if err != nil {
-		return "which does not tell its version: " + err.Error()
-	}
-	if v := versionPattern.FindString(out); v != "" {
-		return v
-	}
-	return "of an unknown version"
-}
-
-// monitor looks for the programs that run machines. QEMU alone is enough.
-func (h Host) monitor(ctx context.Context) Finding {
-	qemu := "qemu-system-x86_64"
-	debian, fedora := "qemu-system-x86", "qemu-system-x86-core"
-	if runtime.GOARCH == "arm64" {
-		qemu, debian, fedora = "qemu-system-aarch64", "qemu-system-arm", "qemu-system-aarch64-core"
-	}
-	var found []string
-	for _, name := range []string{qemu, "cloud-hypervisor"} {
-		if path, err := h.LookPath(name); err == nil {
-			found = append(found, name+" "+h.version(ctx, path))
-		}
-	}
-	if _, err := h.LookPath(qemu); err != nil {
-		return Finding{Level: Fail, Text: qemu + " not found", Remedy: install(debian, fedora)}
-	}
-	return ok("%s", strings.Join(found, ", "))
-}
-
-// kvm tells what machines run on; without it they do, but slowly.
-func (h Host) kvm(ctx context.Context) Finding {
-	k, err := vmm.ProbeKVM(ctx)
-	switch {
-	case err != nil:
-		return Finding{Level: Warn, Text: err.Error(), Remedy: "run this command again"}
-	case k.Usable:
-		return ok("usable")
-	}
-	return Finding{
-		Level: Warn, Text: "SOFTWARE EMULATION, 10 to 20 times slower: " + k.Reason,
-		Remedy: "turn virtualisation on in the firmware, or nested virtualisation in the cloud",
-	}
 }
 
 // kernel looks for what a guest boots from.
@@ -128,14 +75,6 @@ func (h Host) space(context.Context) Finding {
 		f.Level, f.Remedy = Warn, "make room, or move the state with AEGIS_HOME"
 	}
 	return f
-}
-
-func (h Host) daemon(ctx context.Context) Finding {
-	text, err := h.Daemon(ctx)
-	if err != nil {
-		return Finding{Level: Warn, Text: err.Error(), Remedy: "aegis up"}
-	}
-	return ok("%s", text)
 }
 
 func exists(path string) bool {

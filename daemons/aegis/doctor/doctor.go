@@ -5,6 +5,9 @@ package doctor
 import (
 	"context"
 	"time"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/vmm"
 )
 
 // Level says how bad a finding is.
@@ -35,14 +38,18 @@ type Host struct {
 	Share string
 	// State is the directory whose file system instances fill.
 	State string
-	// Daemon asks aegisd; its text says which one it is.
-	Daemon func(ctx context.Context) (text string, err error)
-	// LookPath finds a program; Output runs it and returns what it prints.
+	// Daemon asks aegisd, which it does not start.
+	Daemon func(ctx context.Context) (api.Status, error)
+	// Driver chooses the machine driver as aegisd does, with the rights of
+	// this process.
+	Driver func(ctx context.Context) (vmm.Support, error)
+	// LookPath finds a program.
 	LookPath func(name string) (string, error)
-	Output   func(ctx context.Context, program string, args ...string) (string, error)
 	// Root is where /dev, /proc, /run and /sys are looked for; "" is the
 	// host's own.
 	Root string
+
+	seen answers
 }
 
 // checkTimeout bounds one check.
@@ -66,6 +73,7 @@ func (h Host) Examine(ctx context.Context) []Finding {
 		{"systemd", Host.systemd},
 		{"daemon", Host.daemon},
 	}
+	h.seen = h.ask(ctx)
 	var all []Finding
 	for _, c := range checks {
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/vmm"
 )
 
 // goodHost is a host on which nothing is missing, but perhaps KVM.
@@ -25,12 +28,18 @@ func goodHost(t *testing.T) Host {
 	}
 	return Host{
 		Share: filepath.Join(root, "share"), State: filepath.Join(root, "not/there/yet"), Root: root,
-		Daemon:   func(context.Context) (string, error) { return "version 1", nil },
-		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
-		Output: func(context.Context, string, ...string) (string, error) {
-			return "emulator version 7.2.22 (Debian)", nil
+		Daemon: func(context.Context) (api.Status, error) {
+			return api.Status{Version: "1", Composition: "system", Backend: "qemu", Accel: "kvm"}, nil
 		},
+		Driver: func(context.Context) (vmm.Support, error) {
+			return vmm.Support{Driver: "qemu", Version: "7.2.22", Accel: "kvm"}, nil
+		},
+		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
 	}
+}
+
+func noDaemon(context.Context) (api.Status, error) {
+	return api.Status{}, errors.New("aegisd is not running")
 }
 
 func find(t *testing.T, h Host, check string) (Finding, []Finding) {
@@ -48,7 +57,7 @@ func find(t *testing.T, h Host, check string) (Finding, []Finding) {
 func TestGoodHostIsUsable(t *testing.T) {
 	all := goodHost(t).Examine(t.Context())
 	for _, f := range all {
-		if f.Level != OK && f.Check != "kvm" && f.Check != "disk space" {
+		if f.Level != OK && f.Check != "disk space" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -71,6 +80,9 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 	remove := func(path string) func(*Host) {
 		return func(h *Host) { os.RemoveAll(filepath.Join(h.Root, path)) }
 	}
+	status := func(st api.Status) func(*Host) {
+		return func(h *Host) { h.Daemon = func(context.Context) (api.Status, error) { return st, nil } }
+	}
 	for _, c := range []struct {
 		name    string
 		breakIt func(*Host)
@@ -79,8 +91,11 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 		text    string
 		remedy  string
 	}{
-		{"no QEMU", without("qemu"), "monitor", Fail, "not found", "apt install qemu-system-"},
-		{"no Cloud Hypervisor is fine", without("cloud-hypervisor"), "monitor", OK, "7.2.22", ""},
+		{"no QEMU", status(api.Status{Backend: "qemu", Missing: "qemu not found"}), "monitor", Fail, "not found, says aegisd", "apt install qemu-system-"},
+		{"no Cloud Hypervisor", status(api.Status{Backend: "cloudhypervisor", Missing: "cloud-hypervisor not found"}), "monitor", Fail, "not found", "AEGIS_VMM"},
+		{"no machine manager", status(api.Status{Warnings: []string{"machine manager: gone"}}), "monitor", Fail, "machine manager: gone", "journalctl"},
+		{"no KVM", status(api.Status{Backend: "qemu", Accel: "tcg", Warnings: []string{"software emulation, slower"}}), "kvm", Warn, "SOFTWARE EMULATION, slower, says aegisd", "firmware"},
+		{"no monitor, no word on KVM", status(api.Status{Backend: "qemu"}), "kvm", Warn, "not known", "monitor"},
 		{"no mkfs.ext4", without("mkfs"), "mkfs.ext4", Fail, "not found", "e2fsprogs"},
 		{"no initramfs", remove("share/guest/lean/initramfs.cpio"), "guest kernel", Fail, "no kernel with an initramfs", "make build"},
 		{"no base image", remove("share/base"), "base image", Warn, "--image", "make base-image"},
@@ -89,7 +104,7 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 		{"no systemd is fine", remove("run/systemd"), "systemd", OK, "standalone", ""},
 		{"no bus", remove("run/dbus"), "systemd", Warn, "no system bus", "dbus"},
 		{"no daemon", func(h *Host) {
-			h.Daemon = func(context.Context) (string, error) { return "", errors.New("aegisd is not running") }
+			h.Daemon = noDaemon
 		}, "daemon", Warn, "aegisd is not running", "aegis up"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -109,12 +124,34 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 func TestEveryProblemHasARemedy(t *testing.T) {
 	h := Host{
 		Share: "/nonexistent", State: "/nonexistent", Root: t.TempDir(),
-		Daemon:   func(context.Context) (string, error) { return "", errors.New("not there") },
+		Daemon: noDaemon,
+		Driver: func(context.Context) (vmm.Support, error) {
+			return vmm.Support{Driver: "qemu", Missing: "qemu not found"}, nil
+		},
 		LookPath: func(string) (string, error) { return "", exec.ErrNotFound },
 	}
 	for _, f := range h.Examine(t.Context()) {
 		if f.Text == "" || (f.Level != OK) != (f.Remedy != "") {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+// What aegisd may use counts, not what the caller may; without an aegisd it is
+// said whose view it is.
+func TestTheDaemonKnowsBestWhatMachinesRunOn(t *testing.T) {
+	h := goodHost(t)
+	h.Driver = func(context.Context) (vmm.Support, error) {
+		return vmm.Support{Driver: "qemu", Version: "7.2.22", Accel: "tcg", Note: "software emulation: /dev/kvm: permission denied"}, nil
+	}
+	if f, _ := find(t, h, "kvm"); f.Level != OK || f.Text != "usable, says aegisd" {
+		t.Errorf("with aegisd: %+v", f)
+	}
+	h.Daemon = noDaemon
+	if f, _ := find(t, h, "kvm"); f.Level != Warn || !strings.Contains(f.Text, "permission denied, as this user sees it") {
+		t.Errorf("without: %+v", f)
+	}
+	if f, _ := find(t, h, "monitor"); f.Level != OK || !strings.Contains(f.Text, "qemu 7.2.22, as this user sees it") {
+		t.Errorf("without: %+v", f)
 	}
 }

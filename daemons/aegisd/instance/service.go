@@ -162,7 +162,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		st.Warnings = append(st.Warnings, "machine manager: "+err.Error())
 		return st, nil
 	}
-	st.Backend, st.Accel = sup.Driver, sup.Accel
+	st.Backend, st.Accel, st.Missing = sup.Driver, sup.Accel, sup.Missing
 	st.Capabilities.Snapshots = sup.Snapshots
 	for _, w := range []string{sup.Missing, sup.Note} {
 		if w != "" {
