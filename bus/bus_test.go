@@ -277,8 +277,9 @@ func TestACallEndsWhenTheServiceGoes(t *testing.T) {
 		<-s.hang
 		bus.CloseServer(s.obj)
 	}()
-	if err := client.Object(name, root+"/thing/one", iface).Call(t.Context(), "Hang", nil); api.CodeOf(err) != api.Unavailable {
-		t.Errorf("error %v (%s), Unavailable expected", err, api.CodeOf(err))
+	err = client.Object(name, root+"/thing/one", iface).Call(t.Context(), "Hang", nil)
+	if want := name + " went away before it answered Hang"; api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v (%s), Unavailable and %q expected", err, api.CodeOf(err), want)
 	}
 	if o := <-owners.C; o.Body[2] != "" {
 		t.Errorf("the new owner is %q, none expected", o.Body[2])

@@ -51,7 +51,7 @@ func (o Object) Call(ctx context.Context, member string, args Args, results ...a
 		return o.gaveUp(ctx, member)
 	}
 	if call.Err != nil {
-		return FromError(call.Err)
+		return o.failed(member, call.Err)
 	}
 	if err := store(call.Body, results); err != nil {
 		return api.Errorf(api.Internal, "reading the reply of %s.%s: %w", o.iface, member, err)
@@ -74,6 +74,16 @@ func (o Object) Get(ctx context.Context, property string, result any) error {
 func closeLate(call *dbus.Call) {
 	<-call.Done
 	closeAll(call.Body)
+}
+
+// failed names the service that went away during a call, which the bus does
+// not.
+func (o Object) failed(member string, err error) error {
+	var e dbus.Error
+	if errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.NoReply" {
+		return api.Errorf(api.Unavailable, "%s went away before it answered %s: see its log and try again", o.dest, member)
+	}
+	return FromError(err)
 }
 
 func (o Object) gaveUp(ctx context.Context, member string) error {
