@@ -27,8 +27,8 @@ type Host struct {
 	wrap func(argv []string) []string
 	env  []string
 	// Root is the host's file system as seen from here, Home the directory
-	// with its state.
-	Root, Home string
+	// with its state, Socket that of aegisd's REST API.
+	Root, Home, Socket string
 }
 
 // Command makes a command on the host; argv[0] may be "aegis".
@@ -77,8 +77,8 @@ func Standalone(t testing.TB) *Host {
 	t.Helper()
 	root := Built(t)
 	home := t.TempDir()
-	h := &Host{Name: "standalone", Root: "/", Home: home}
-	h.env = []string{"AEGIS_HOME=" + home, "AEGIS_ADDRESS=unix:" + filepath.Join(home, "aegisd.sock")}
+	h := &Host{Name: "standalone", Root: "/", Home: home, Socket: filepath.Join(home, "aegisd.sock")}
+	h.env = []string{"AEGIS_HOME=" + home, "AEGIS_ADDRESS=unix:" + h.Socket}
 	h.wrap = func(argv []string) []string {
 		if argv[0] == "aegis" {
 			argv = append([]string{filepath.Join(root, "bin/aegis")}, argv[1:]...)
@@ -111,6 +111,7 @@ func System(t testing.TB) *Host {
 	leader := boot(t, tree)
 	return &Host{
 		Name: "system", Root: tree, Home: filepath.Join(tree, "var/lib/aegis"),
+		Socket: fmt.Sprintf("/proc/%d/root/run/aegis/aegisd.sock", leader),
 		wrap: func(argv []string) []string {
 			return append([]string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--"}, argv...)
 		},

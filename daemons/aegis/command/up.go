@@ -108,6 +108,8 @@ func accelName(accel string) string {
 		return "software emulation"
 	case "kvm":
 		return "KVM"
+	case "":
+		return "not usable"
 	default:
 		return accel
 	}
