@@ -75,4 +75,5 @@ type Aegis interface {
 
 	SecretStore
 	Sessions
+	SecretUse
 }

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"a program gets the secrets it was promised":       suite.secretEnv,
 		"a start without its secret fails by its name":     suite.secretMissing,
 		"a client that lost its session gets another":      suite.rejoin,
+		"the secrets of an instance can be replaced":       suite.secretUse,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

@@ -17,6 +17,7 @@
 //	DELETE /v1/secrets/{name}           delete           200 {"status":"deleted"}
 //	POST   /v1/secrets/rotate-key       rotate the key   200 {"status":"rotated"}
 //	POST   /v1/instances/{id}/rejoin    Upgrade          101, then a session
+//	PUT    /v1/instances/{id}/secrets   {"secrets":[..]} 200 {"secret_keys":[..],"restart_required":BOOL}
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //

@@ -56,7 +56,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 	schemas := readDocument(t).Components.Schemas
 	for name, v := range map[string]any{
 		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
-		"Secret": api.Secret{},
+		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{},
 	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

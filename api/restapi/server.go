@@ -68,6 +68,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"DELETE /v1/secrets/{name}":      s.deleteSecret,
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
 		"POST /v1/instances/{id}/rejoin": s.rejoin,
+		"PUT /v1/instances/{id}/secrets": s.useSecrets,
 	}
 }
 

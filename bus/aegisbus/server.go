@@ -81,6 +81,7 @@ func (s *Server) methods() bus.Methods {
 		},
 		"AttachInstance": s.attach,
 		"RejoinInstance": s.rejoin,
+		"UseSecrets":     s.useSecrets,
 		"GetStatus": func(ctx context.Context, _ *bus.Request) (bus.Dict, error) {
 			st, err := s.aegis.Status(ctx)
 			return dict(st, err)

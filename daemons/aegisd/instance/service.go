@@ -31,6 +31,7 @@ import (
 type Records interface {
 	Insert(ctx context.Context, r store.Record) error
 	Update(ctx context.Context, id string, st store.Status) error
+	UpdateSpec(ctx context.Context, id string, spec api.InstanceSpec) error
 	Delete(ctx context.Context, id string) error
 	All(ctx context.Context) ([]store.Record, error)
 }
