@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -65,12 +66,26 @@ func (a *app) ask(ctx context.Context, prompt string) (string, error) {
 		return "", err
 	}
 	defer term.Restore(fd, before)
+	// Before the prompt: who sees it may type at once.
+	if err := silence(fd); err != nil {
+		return "", err
+	}
 	fmt.Fprint(a.err, prompt)
 	defer fmt.Fprintln(a.err)
 	return unlessEnded(ctx, func() (string, error) {
 		line, err := term.ReadPassword(fd)
 		return string(line), err
 	})
+}
+
+// silence ends the echo of a terminal.
+func silence(fd int) error {
+	state, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return err
+	}
+	state.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, setTermios, state)
 }
 
 // unlessEnded is read, given up when ctx ends. Then read is left to the end of

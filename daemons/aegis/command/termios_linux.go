@@ -1,0 +1,9 @@
+package command
+
+import "golang.org/x/sys/unix"
+
+// The requests that read and set a terminal's attributes.
+const (
+	getTermios = unix.TCGETS
+	setTermios = unix.TCSETS
+)
