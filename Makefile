@@ -17,7 +17,7 @@ TOOL     := $(GO) tool -modfile=tools/go.mod
 
 GUEST    := share/aegisvm/guest
 
-.PHONY: deps deps-test build programs guest test unit race integration bench run install fmt lint \
+.PHONY: deps deps-test build programs guest man test unit race integration bench run install fmt lint \
 	kernel base-image cross generate clean
 
 ## run: the main job
@@ -52,7 +52,7 @@ deps-test: deps
 	@packaging/deps test
 
 ## build: programs, guest and base image
-build: deps programs guest base-image
+build: deps programs man guest base-image
 
 programs:
 	@mkdir -p bin
@@ -61,6 +61,10 @@ programs:
 	$(GOBUILD) -buildmode=pie -o bin/aegis-vmmd ./daemons/vmmd
 	$(GOBUILD) -buildmode=pie -o bin/aegis-imaged ./daemons/imaged
 	$(GOBUILD) -buildmode=pie -o bin/aegis-vmm-worker ./daemons/vmm-worker
+
+## man: man pages and shell completions, from the commands
+man:
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) CGO_ENABLED=0 $(GO) run -trimpath ./packaging/gendocs build/docs
 
 # The harness is not position independent: PID 1 of the initramfs has no
 # dynamic loader to ask for.

@@ -29,6 +29,13 @@ func Main(args []string, in, out, err *os.File) int {
 	return a.exit(root.Execute())
 }
 
+// Tree is all commands, for what is made from them; they are not to be run.
+func Tree() *cobra.Command {
+	root := (&app{}).root()
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
 func (a *app) root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "aegis",
