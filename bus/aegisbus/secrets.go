@@ -43,11 +43,7 @@ func (s *Server) setSecret(ctx context.Context, r *bus.Request, name string, val
 
 func (s *Server) listSecrets(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.aegis.Secrets(ctx)
-	dicts := make([]bus.Dict, len(all))
-	for i := 0; i < len(all) && err == nil; i++ {
-		dicts[i], err = bus.ToDict(all[i])
-	}
-	return dicts, err
+	return dicts(all, err)
 }
 
 // readValue reads what a caller passed to its end. Pipes and sockets are given

@@ -110,16 +110,7 @@ func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.
 
 func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.aegis.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	dicts := make([]bus.Dict, len(all))
-	for i, in := range all {
-		if dicts[i], err = bus.ToDict(in); err != nil {
-			return nil, err
-		}
-	}
-	return dicts, nil
+	return dicts(all, err)
 }
 
 // attach answers with the streams of an instance.
@@ -165,6 +156,19 @@ func dict(v any, err error) (bus.Dict, error) {
 		return nil, err
 	}
 	return bus.ToDict(v)
+}
+
+func dicts[T any](all []T, err error) ([]bus.Dict, error) {
+	if err != nil {
+		return nil, err
+	}
+	list := make([]bus.Dict, len(all))
+	for i, v := range all {
+		if list[i], err = bus.ToDict(v); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 func path(id string) dbus.ObjectPath { return bus.Child(bus.AegisPath, "instance", id) }

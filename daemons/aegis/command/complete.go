@@ -128,14 +128,11 @@ func suggest(cmd *cobra.Command, list names, typed string) []cobra.Completion {
 	if err != nil {
 		return nil
 	}
-	client, err := connect.Open(ctx, t)
+	client, err := openRunning(ctx, t)
 	if err != nil {
 		return nil
 	}
 	defer client.Close()
-	if running, err := client.Running(ctx); err != nil || !running {
-		return nil
-	}
 	found, err := list(ctx, client)
 	if err != nil {
 		return nil

@@ -66,14 +66,7 @@ func driver(ctx context.Context) (vmm.Support, error) {
 
 // statusOf asks the aegisd of a target, if it runs.
 func statusOf(ctx context.Context, t connect.Target) (st api.Status, err error) {
-	running, err := isRunning(ctx, t)
-	if err != nil {
-		return st, err
-	}
-	if !running {
-		return st, connect.ErrNotRunning()
-	}
-	client, err := connect.Open(ctx, t)
+	client, err := openRunning(ctx, t)
 	if err != nil {
 		return st, err
 	}

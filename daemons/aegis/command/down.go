@@ -28,15 +28,7 @@ func (a *app) down() *cobra.Command {
 }
 
 func (a *app) stopDaemon(ctx context.Context) error {
-	t, err := target(ctx)
-	if err != nil {
-		return err
-	}
-	d, err := daemonOf(t)
-	if err != nil {
-		return err
-	}
-	running, err := isRunning(ctx, t)
+	t, d, running, err := chosen(ctx)
 	if err != nil {
 		return err
 	}

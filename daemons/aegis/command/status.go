@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfeldman/aegisvm/api"
-	"github.com/xfeldman/aegisvm/daemons/aegis/connect"
 )
 
 // report is what status tells.
@@ -50,11 +49,10 @@ func (a *app) report(ctx context.Context) (report, error) {
 		return report{}, err
 	}
 	r := report{Address: t.String(), Status: api.Status{Status: "stopped"}, List: []api.Instance{}}
-	running, err := isRunning(ctx, t)
-	if err != nil || !running {
-		return r, err
+	client, err := openRunning(ctx, t)
+	if api.CodeOf(err) == api.Unavailable {
+		return r, nil
 	}
-	client, err := connect.Open(ctx, t)
 	if err != nil {
 		return r, err
 	}

@@ -34,15 +34,7 @@ func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 }
 
 func (a *app) startDaemon(ctx context.Context) error {
-	t, err := target(ctx)
-	if err != nil {
-		return err
-	}
-	d, err := daemonOf(t)
-	if err != nil {
-		return err
-	}
-	running, err := isRunning(ctx, t)
+	t, d, running, err := chosen(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,6 +62,18 @@ func (a *app) startDaemon(ctx context.Context) error {
 	return nil
 }
 
+// chosen is the target, how its aegisd is started, and whether it runs.
+func chosen(ctx context.Context) (t connect.Target, d daemon, running bool, err error) {
+	if t, err = target(ctx); err != nil {
+		return t, nil, false, err
+	}
+	if d, err = daemonOf(t); err != nil {
+		return t, nil, false, err
+	}
+	running, err = isRunning(ctx, t)
+	return t, d, running, err
+}
+
 // daemon is an aegisd that can be started and stopped.
 type daemon interface {
 	Start(context.Context) error
@@ -90,15 +94,32 @@ func daemonOf(t connect.Target) (daemon, error) {
 
 // isRunning tells whether the aegisd of a target runs, and does not start it.
 func isRunning(ctx context.Context, t connect.Target) (bool, error) {
+	client, err := openRunning(ctx, t)
+	if api.CodeOf(err) == api.Unavailable {
+		return false, nil
+	}
+	if err == nil {
+		client.Close()
+	}
+	return err == nil, err
+}
+
+// openRunning connects to the aegisd of a target, which it does not start; one
+// that does not run is Unavailable.
+func openRunning(ctx context.Context, t connect.Target) (*connect.Client, error) {
 	client, err := connect.Open(ctx, t)
 	if err != nil {
-		if api.CodeOf(err) == api.Unavailable {
-			return false, nil
-		}
-		return false, err
+		return nil, err
 	}
-	defer client.Close()
-	return client.Running(ctx)
+	running, err := client.Running(ctx)
+	if err == nil && !running {
+		err = connect.ErrNotRunning()
+	}
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
 }
 
 // accelName says what instructions of a guest are run by.

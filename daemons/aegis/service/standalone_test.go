@@ -69,8 +69,9 @@ func standalone(t *testing.T, mode string) Standalone {
 	return Standalone{Home: home, Socket: filepath.Join(home, "aegisd.sock"), Program: self}
 }
 
-func TestStartReturnsWhenTheDaemonIsReadyAndStopWhenItIsGone(t *testing.T) {
-	s := standalone(t, "ready")
+// started starts the daemon and returns its process.
+func started(t *testing.T, s Standalone) *peer {
+	t.Helper()
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +79,12 @@ func TestStartReturnsWhenTheDaemonIsReadyAndStopWhenItIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func TestStartReturnsWhenTheDaemonIsReadyAndStopWhenItIsGone(t *testing.T) {
+	s := standalone(t, "ready")
+	p := started(t, s)
 	defer p.close()
 	if sid, err := getsid(p.pid); err != nil || sid != p.pid {
 		t.Errorf("session %d, %v: the daemon has none of its own", sid, err)
@@ -140,13 +147,7 @@ func TestStartGivesUpWithItsContextAndLeavesNoDaemon(t *testing.T) {
 
 func TestStopSaysThatTheDaemonDoesNotEnd(t *testing.T) {
 	s := standalone(t, "stubborn")
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	p, err := peerOf(s.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := started(t, s)
 	defer p.close()
 	ctx, cancel := context.WithTimeout(t.Context(), 1)
 	defer cancel()

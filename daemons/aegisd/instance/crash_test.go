@@ -51,16 +51,7 @@ func TestStreamsOutliveTheDaemonThatHandedThemOut(t *testing.T) {
 	in := w.create(spec)
 	s := w.attach(in.ID)
 	w.restartWithin(2 * time.Second)
-	if _, err := io.WriteString(s.Stdin, "still here\n"); err != nil {
-		t.Fatal(err)
-	}
-	s.Stdin.Close()
-	if got := readAll(t, s.Stdout); got != "still here\n" {
-		t.Errorf("stdout is %q", got)
-	}
-	if st, err := proto.ReadStatus(s.Status); err != nil || st.Code != 0 {
-		t.Errorf("status: %+v, %v", st, err)
-	}
+	stillThere(t, s)
 	if got := readAll(t, s.Session); got != "" {
 		t.Errorf("session says %q", got)
 	}

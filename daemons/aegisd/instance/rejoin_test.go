@@ -27,6 +27,21 @@ func (w *world) rejoin(ref string) *os.File {
 	return session
 }
 
+// stillThere checks that the streams of `cat` work to their end.
+func stillThere(t *testing.T, s *api.Streams) {
+	t.Helper()
+	if _, err := io.WriteString(s.Stdin, "still here\n"); err != nil {
+		t.Fatal(err)
+	}
+	s.Stdin.Close()
+	if got := readAll(t, s.Stdout); got != "still here\n" {
+		t.Errorf("stdout is %q", got)
+	}
+	if st, err := proto.ReadStatus(s.Status); err != nil || st.Code != 0 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+}
+
 func TestClientThatDiesWithItsDaemonIsNotWaitedForForEver(t *testing.T) {
 	w := newWorld(t)
 	in := w.create(run("sleep"))
@@ -48,16 +63,7 @@ func TestClientThatRejoinsGoesOn(t *testing.T) {
 	w.restartWithin(time.Second)
 	session := w.rejoin(faithful.ID)
 	w.await(other.ID, "the end", func(_ api.Instance, err error) bool { return api.CodeOf(err) == api.NotFound })
-	if _, err := io.WriteString(s.Stdin, "still here\n"); err != nil {
-		t.Fatal(err)
-	}
-	s.Stdin.Close()
-	if got := readAll(t, s.Stdout); got != "still here\n" {
-		t.Errorf("stdout is %q", got)
-	}
-	if st, err := proto.ReadStatus(s.Status); err != nil || st.Code != 0 {
-		t.Errorf("status: %+v, %v", st, err)
-	}
+	stillThere(t, s)
 	session.Close()
 	w.awaitGone(faithful.ID)
 }
