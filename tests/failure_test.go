@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/xfeldman/aegisvm/api/restapi"
 	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
@@ -214,6 +215,28 @@ func settle(t *testing.T, h *testbed.Host) {
 	for _, verb := range []string{"down", "up"} {
 		if got := aegis(t, h, nil, verb); got.code != 0 {
 			t.Fatalf("aegis %s: %+v", verb, got)
+		}
+	}
+	awaitNone(t, h)
+}
+
+// awaitNone waits until a daemon that has just been started has swept up.
+func awaitNone(t *testing.T, h *testbed.Host) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	client := restapi.NewClient(h.Socket)
+	defer client.Close()
+	events, err := client.Events(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if all, err := client.List(ctx); err != nil || len(all) == 0 {
+			return // the inventory tells
+		}
+		if _, more := <-events; !more {
+			t.Fatal("the instances do not go")
 		}
 	}
 }

@@ -74,6 +74,7 @@ func TestADaemonThatDiesInTheMidstOfARun(t *testing.T) {
 				if d.said == notReleased {
 					settle(t, h)
 				}
+				awaitNone(t, h)
 				if after := inventory(t, h); after != before {
 					t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 				}
