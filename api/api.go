@@ -45,8 +45,11 @@ type Caller struct {
 // id or handle. Errors are *Error.
 type Aegis interface {
 	// Create writes the record and starts the instance in the background:
-	// when it returns, the instance survives any crash. A spec whose handle
-	// names a stopped instance is refused with Exists.
+	// when it returns, the instance survives any crash. A handle that is taken
+	// is refused with Exists, with one exception for those who start services
+	// by name: a spec without Attach and AutoRemove that names an instance at
+	// rest starts that one again. Its secrets are added to those there are;
+	// whatever else it asks for must be what the instance has.
 	Create(ctx context.Context, who Caller, spec InstanceSpec) (Instance, error)
 	Get(ctx context.Context, ref string) (Instance, error)
 	// List tells all instances, running first, then by age.
@@ -76,4 +79,5 @@ type Aegis interface {
 	SecretStore
 	Sessions
 	SecretUse
+	Life
 }

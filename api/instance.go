@@ -41,6 +41,22 @@ type InstanceSpec struct {
 	// each start; they win over the image's variables, Env wins over them.
 	Secrets    []string          `json:"secrets,omitempty"`
 	EnvSecrets map[string]string `json:"env_secrets,omitempty"`
+	// Hostname is the guest's name for itself; empty means the handle, else
+	// the id.
+	Hostname string `json:"hostname,omitempty"`
+	// Labels are the client's own notes: at most 64, keys of [A-Za-z0-9._/-]
+	// up to 128 characters, values of printable text up to 256 bytes.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Restart is what starts the instance again; empty means never. It cannot
+	// be combined with Attach or AutoRemove.
+	Restart RestartPolicy `json:"restart,omitempty"`
+	// Exposes are ports to offer on the host, Kit is a preset, and Idle says
+	// when to sleep: "never", "leases_only" or a time without activity such as
+	// "5m". They are checked and kept, and a start that needs one is refused
+	// with Unavailable: this aegisd cannot do it yet.
+	Exposes []Expose `json:"exposes,omitempty"`
+	Kit     string   `json:"kit,omitempty"`
+	Idle    string   `json:"idle,omitempty"`
 }
 
 // State is one of the four words that old clients know.
@@ -114,6 +130,19 @@ type Instance struct {
 	Machine string `json:"machine,omitempty"`
 	// SecretKeys are the names of the secrets that its program gets, sorted.
 	SecretKeys []string `json:"secret_keys,omitempty"`
+	// Hostname, Labels, Exposes, Kit and Idle are those of the spec; Restart
+	// is its policy, never where it has none.
+	Hostname string            `json:"hostname,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Restart  RestartPolicy     `json:"restart,omitempty"`
+	Exposes  []Expose          `json:"exposes,omitempty"`
+	Kit      string            `json:"kit,omitempty"`
+	Idle     string            `json:"idle,omitempty"`
+	// Starts counts all starts, RestartCount those by the policy since a user
+	// started the instance. RestartAt is when the next one is due.
+	Starts       uint64     `json:"starts,omitempty"`
+	RestartCount int        `json:"restart_count,omitempty"`
+	RestartAt    *time.Time `json:"restart_at,omitempty"`
 }
 
 // Event is one change that a client may follow.
@@ -121,7 +150,7 @@ type Event struct {
 	// Seq grows by one with each event and restarts with the daemon.
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"`
-	// Type is created, phase, progress, exited or deleted.
+	// Type is created, phase, changed, progress, exited or deleted.
 	Type     string `json:"type"`
 	Instance string `json:"instance"`
 	Handle   string `json:"handle,omitempty"`
@@ -134,6 +163,7 @@ type Event struct {
 const (
 	EventCreated  = "created"
 	EventPhase    = "phase"
+	EventChanged  = "changed" // its name, whether it is enabled, or a restart that is due
 	EventProgress = "progress"
 	EventExited   = "exited"
 	EventDeleted  = "deleted"

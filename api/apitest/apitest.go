@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}
+	runAll(t, open, lives())
 }
 
 type suite struct {
@@ -201,7 +202,7 @@ func (s suite) readBack() {
 	want := api.Instance{
 		Handle: spec.Handle, Command: spec.Command, Env: spec.Env, Workdir: "/tmp", User: "nobody",
 		MemoryMB: 256, VCPUs: 2, Enabled: true, State: api.StateStarting, Phase: api.PhaseStarting, OwnerUID: uint32(os.Getuid()),
-		ID: in.ID, CreatedAt: in.CreatedAt, Machine: in.Machine,
+		ID: in.ID, CreatedAt: in.CreatedAt, Machine: in.Machine, Restart: api.RestartNever, Starts: 1,
 	}
 	if diff := cmp.Diff(want, in); diff != "" {
 		s.Errorf("answer of create: %s", diff)

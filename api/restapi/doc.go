@@ -2,7 +2,7 @@
 // server's side, Client the other. It owns the paths, the JSON shapes and the
 // status codes, and nothing else; every decision is the implementation's.
 //
-//	POST   /v1/instances                create           201 instance
+//	POST   /v1/instances                create           201 instance, or 200: started again
 //	GET    /v1/instances[?state=STATE]  list             200 [instance]
 //	GET    /v1/instances/{id}           get              200 instance
 //	DELETE /v1/instances/{id}           delete           200 {"status":"deleted"}
@@ -10,6 +10,14 @@
 //	POST   /v1/instances/{id}/stop      stop             200 instance + "status"
 //	POST   /v1/instances/{id}/signal    {"signal":15}    200 {"status":"ok"}
 //	POST   /v1/instances/{id}/attach    Upgrade          101, then descriptors
+//	POST   /v1/instances/{id}/restart   restart          200 instance + "status"
+//	POST   /v1/instances/{id}/enable    enable           200 instance + "status"
+//	POST   /v1/instances/{id}/disable   disable          200 instance + "status"
+//	POST   /v1/instances/{id}/pause     pause            200 instance + "status"
+//	POST   /v1/instances/{id}/resume    resume           200 instance + "status"
+//	POST   /v1/instances/{id}/rename    {"handle":NAME}  200 instance + "status"
+//	GET    /v1/instances/{id}/wait      [?until=UNTIL]   200 instance
+//	POST   /v1/instances/prune          ?older_than=AGE  200 {"pruned":N,"ids":[ID]}
 //	GET    /v1/status                   status           200 status
 //	GET    /v1/events                   events           200 NDJSON
 //	PUT    /v1/secrets/{name}           {"value":TEXT}   200 secret

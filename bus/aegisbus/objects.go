@@ -2,6 +2,7 @@ package aegisbus
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -107,7 +108,7 @@ func (s *Server) object(in api.Instance) bus.Interface {
 	id := in.ID
 	return bus.Interface{
 		Name: bus.AegisInstance, Properties: properties(in),
-		Methods: bus.Methods{
+		Methods: s.withLifeOf(id, bus.Methods{
 			"Start": func(ctx context.Context, _ *bus.Request) error {
 				_, err := s.aegis.Start(ctx, id)
 				return err
@@ -123,7 +124,7 @@ func (s *Server) object(in api.Instance) bus.Interface {
 			"Attach": func(ctx context.Context, r *bus.Request) (open bool, in, out, errs, status, session dbus.UnixFD, err error) {
 				return s.attach(ctx, r, id)
 			},
-		},
+		}),
 	}
 }
 
@@ -132,13 +133,15 @@ func properties(in api.Instance) bus.Properties {
 	if in.ExitCode != nil {
 		code = int32(*in.ExitCode)
 	}
-	return bus.Properties{
+	all := lifeProperties(in)
+	maps.Copy(all, bus.Properties{
 		"Id": in.ID, "Handle": in.Handle, "Command": in.Command, "OwnerUID": in.OwnerUID,
 		"CreatedUSec": micros(&in.CreatedAt), "MemoryMiB": uint64(in.MemoryMB), "VCPUs": uint32(in.VCPUs),
 		"ImageDigest": in.Digest, "State": string(in.State), "Phase": string(in.Phase), "Enabled": in.Enabled,
 		"Machine": in.Machine, "LastError": in.LastError, "ExitCode": code, "ExitSignal": int32(in.ExitSignal),
 		"StartedUSec": micros(in.StartedAt), "StoppedUSec": micros(in.StoppedAt),
-	}
+	})
+	return all
 }
 
 func micros(t *time.Time) uint64 {

@@ -67,7 +67,7 @@ func home(t *testing.T) string {
 }
 
 // serve answers at the socket of a home.
-func serve(t *testing.T, f *fakeAegis) {
+func serve(t *testing.T, f api.Aegis) {
 	t.Helper()
 	l, err := net.Listen("unix", filepath.Join(home(t), "aegisd.sock"))
 	if err != nil {
@@ -114,7 +114,7 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		code   int
 		stderr string // its first line
 	}{
-		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, run, secret, status, up, version`},
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, events, instance, run, secret, status, up, version, why`},
 		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "-t", "true"}, 2, "unknown shorthand flag: 't' in -t"},

@@ -24,6 +24,9 @@ type runFlags struct {
 	memory                     memory
 	env                        variables
 	timeout                    time.Duration
+	life                       lifeFlags
+	detach                     bool
+	out                        listing // of --detach
 }
 
 func (a *app) run() *cobra.Command {
@@ -32,6 +35,10 @@ func (a *app) run() *cobra.Command {
 		Use:   "run [flags] [--] COMMAND [ARG...]",
 		Short: "Run a program in a new machine and throw the machine away",
 		Long: `Run a program in a new machine and throw the machine away.
+
+With --detach it runs in the background, as an instance that stays until 'aegis
+instance delete' or 'prune', so that its end can be asked for: it is what 'aegis
+instance start' makes.
 
 The exit code is the program's; 124 when it ran out of --timeout; 125 when the
 machine failed; 126 or 127 when the program could not be run; 128 + n when
@@ -48,8 +55,17 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input")
+	flags.BoolVarP(&f.detach, "detach", "d", false, "do not wait: run it in the background as an instance that stays")
+	f.addFlags(cmd)
+	f.out.addFlags(cmd)
+	return cmd
+}
+
+// addFlags gives a command the flags of a new instance.
+func (f *runFlags) addFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
 	flags.StringVar(&f.image, "image", "", "image: the path of an OCI layout, oci:PATH[:TAG], or a digest (default the base image)")
-	flags.StringVar(&f.name, "name", "", "name of the machine while it lives")
+	flags.StringVar(&f.name, "name", "", "name of the machine")
 	flags.Var(&f.cpus, "cpus", "virtual processors (default 1)")
 	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
 	f.env.addFlags(cmd)
@@ -59,11 +75,17 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	for _, hidden := range []string{"cpus", "memory", "timeout", "env"} {
 		flags.Lookup(hidden).DefValue = "" // the texts say it
 	}
-	return cmd
+	f.life.addFlags(cmd)
 }
 
 // runProgram connects the terminal, the signals and aegisd with package run.
 func (a *app) runProgram(cmd *cobra.Command, f runFlags, argv []string) error {
+	if err := f.checkDetach(cmd); err != nil {
+		return usage(cmd, err)
+	}
+	if f.detach {
+		return a.startNew(cmd, f, argv, run.Failed)
+	}
 	spec, err := f.spec(cmd, argv)
 	if err != nil {
 		return exitError{code: run.Failed, err: err}
@@ -90,6 +112,22 @@ func (a *app) runProgram(cmd *cobra.Command, f runFlags, argv []string) error {
 		return nil
 	}
 	return exitError{code: code, err: err}
+}
+
+// checkDetach refuses flags that make no sense together.
+func (f runFlags) checkDetach(cmd *cobra.Command) error {
+	given := cmd.Flags().Changed
+	switch {
+	case f.detach && f.interactive:
+		return errors.New("both --detach and --interactive: a program in the background has no standard input: give one")
+	case f.detach:
+		return nil
+	case given("output") || f.out.quiet:
+		return errors.New("--output and --quiet are for --detach: without it the program's output is all there is")
+	case f.life.restart != "" && f.life.restart != string(api.RestartNever):
+		return errors.New("--restart is for --detach: without it the machine goes when the program ends")
+	}
+	return nil
 }
 
 // watched tells the signals that the user sends, except those that who
@@ -122,11 +160,13 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 	if err := readable(argv, f.env.literal); err != nil {
 		return api.InstanceSpec{}, err
 	}
-	return api.InstanceSpec{
+	spec := api.InstanceSpec{
 		Handle: f.name, Command: argv, ImageRef: image, Env: f.env.literal, Workdir: f.workdir, User: f.user,
 		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
 		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
-	}, nil
+	}
+	f.life.apply(&spec)
+	return spec, nil
 }
 
 // readable refuses what the API, being JSON, could not carry unchanged.

@@ -26,6 +26,7 @@ type boot struct {
 	powerless  chan struct{} // closed when the machine is known to have ended
 	hurry      chan struct{} // closed when an orderly end must not wait
 	released   chan struct{} // closed when nothing is left
+	awake      chan struct{} // closed while the guest can answer; the owner's, see turn
 
 	up       bool // the machine runs
 	end      *vmm.Exit
@@ -35,6 +36,7 @@ type boot struct {
 	timer    *time.Timer  // the spec's timeout
 	outcome  *outcome     // set while being released
 	hurrying bool
+	turn     *turn // a pause or resume under way
 }
 
 // newMachine names a machine that never was.
@@ -48,7 +50,10 @@ func (o *owner) newBoot() *boot {
 	b := &boot{
 		generation: o.rec.Status.Generation, machine: o.rec.Status.Machine,
 		begun: make(chan struct{}), powerless: make(chan struct{}),
-		hurry: make(chan struct{}), released: make(chan struct{}),
+		hurry: make(chan struct{}), released: make(chan struct{}), awake: make(chan struct{}),
+	}
+	if o.rec.Status.Phase != api.PhasePaused {
+		close(b.awake)
 	}
 	b.ctx, b.cancel = context.WithCancelCause(o.svc.ctx)
 	o.svc.route(b.machine, o)
@@ -73,9 +78,11 @@ func (b *boot) letGo() {
 // nextStart is the status of an instance that is about to start: committed
 // before anything is started, so that a crash finds the machine.
 func (s *Service) nextStart(st store.Status) store.Status {
+	st.Revival.Halted, st.Revival.Due = false, nil
 	return store.Status{
 		Phase: api.PhaseStarting, Enabled: true, Generation: st.Generation + 1,
 		Machine: newMachine(), HostBoot: s.HostBoot, Digest: st.Digest,
+		Revival: st.Revival,
 	}
 }
 
@@ -112,7 +119,7 @@ func (o *owner) onBegun(b *boot, up started, err error) {
 		return
 	}
 	b.session, b.streams = up.session, up.streams
-	now := time.Now().UTC()
+	now := o.svc.now()
 	o.rec.Status.Phase, o.rec.Status.Started = api.PhaseRunning, &now
 	o.rec.Status.Attached = o.waiter != nil
 	o.commit("")

@@ -180,7 +180,7 @@ func (o *owner) identity() *proto.Identity {
 	rand.Read(entropy)
 	sum := sha256.Sum256([]byte("aegis machine-id " + o.id))
 	return &proto.Identity{
-		Hostname: firstOf(o.spec.Handle, o.id), Entropy: entropy, UnixNano: time.Now().UnixNano(),
+		Hostname: firstOf(o.spec.Hostname, firstOf(o.view.Load().Handle, o.id)), Entropy: entropy, UnixNano: time.Now().UnixNano(),
 		InstanceId: o.id, MachineId: hex.EncodeToString(sum[:16]),
 	}
 }

@@ -28,6 +28,9 @@ func (s *Service) Attach(ctx context.Context, ref string) (*api.Streams, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := o.awaken(ctx); err != nil {
+		return nil, atBoundary(err)
+	}
 	w := &waiter{done: make(chan attachment, 1)}
 	if err := o.ask(ctx, func() error { return o.onAttach(w) }); err != nil {
 		if ctx.Err() != nil {

@@ -59,6 +59,9 @@ func (o *owner) follow(b *boot, session *guestsession.Session) {
 // waitOn waits for the primary process on a session, a new one if nil.
 func (o *owner) waitOn(b *boot, session *guestsession.Session) (st proto.ProcessStatus, err error) {
 	if session == nil {
+		if err := o.awaitAwake(b); err != nil {
+			return st, err
+		}
 		if session, err = o.reconnect(b); err != nil {
 			return st, err
 		}

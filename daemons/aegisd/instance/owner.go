@@ -29,6 +29,8 @@ type owner struct {
 	mail chan func()                  // runs in the goroutine
 	gone chan struct{}                // closed when the record is deleted
 	view atomic.Pointer[api.Instance] // what clients see; never changed in place
+	// changed is closed and replaced after each new view.
+	changed atomic.Pointer[chan struct{}]
 
 	rec  store.Record
 	spec api.InstanceSpec // rec.Spec with defaults
@@ -43,6 +45,8 @@ type owner struct {
 	removing bool         // asked to go
 	erasing  bool         // the disk and the record are being deleted
 	deleters []chan error // Delete calls under way
+
+	disarm func() bool // stops the timer of a restart that is due
 }
 
 func (s *Service) newOwner(rec store.Record) *owner {
@@ -76,6 +80,7 @@ func (o *owner) letGo() {
 	if o.patience != nil {
 		o.patience.Stop()
 	}
+	o.disarmRestart()
 	o.closeSession()
 	if o.boot != nil {
 		o.boot.letGo()
@@ -149,27 +154,35 @@ func (o *owner) show(message string) {
 	o.publish()
 	if after := o.rec.Status.Phase; after != before {
 		o.emit(api.EventPhase, message)
-		o.svc.Log.Info("phase", "instance", o.id, "handle", o.spec.Handle, "from", before, "to", after,
+		o.svc.Log.Info("phase", "instance", o.id, "handle", o.rec.Spec.Handle, "from", before, "to", after,
 			"machine", o.rec.Status.Machine, "reason", message)
 	}
 }
 
 func (o *owner) emit(kind, message string) {
+	in := o.view.Load()
 	o.svc.events.send(api.Event{
-		Type: kind, Instance: o.id, Handle: o.spec.Handle, Phase: o.view.Load().Phase, Message: message,
+		Type: kind, Instance: o.id, Handle: in.Handle, Phase: in.Phase, Message: message,
 	})
 }
 
 func (o *owner) publish() {
 	st := o.rec.Status
 	o.view.Store(&api.Instance{
-		ID: o.id, Handle: o.spec.Handle, State: st.Phase.State(), Phase: st.Phase, Enabled: st.Enabled,
+		ID: o.id, Handle: o.rec.Spec.Handle, State: st.Phase.State(), Phase: st.Phase, Enabled: st.Enabled,
 		Command: o.spec.Command, ImageRef: o.spec.ImageRef, Digest: st.Digest, Env: o.spec.Env,
 		Workdir: o.spec.Workdir, User: o.spec.User, MemoryMB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs,
 		OwnerUID: o.rec.OwnerUID, CreatedAt: o.rec.Created, StartedAt: st.Started, StoppedAt: st.Stopped,
 		LastError: st.LastError, ExitCode: st.ExitCode, ExitSignal: st.ExitSignal, Machine: st.Machine,
 		SecretKeys: secretKeys(o.spec),
+		Hostname:   o.spec.Hostname, Labels: o.spec.Labels, Restart: o.spec.Restart,
+		Exposes: o.spec.Exposes, Kit: o.spec.Kit, Idle: o.spec.Idle,
+		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
 	})
+	fresh := make(chan struct{})
+	if old := o.changed.Swap(&fresh); old != nil {
+		close(*old)
+	}
 }
 
 // reconsider looks at where the instance is and does what is due. It is

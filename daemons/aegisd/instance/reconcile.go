@@ -74,6 +74,7 @@ func (o *owner) resume(info vmm.Info, there bool) {
 	switch st.Phase {
 	case api.PhaseRunning, api.PhasePaused:
 		if alive {
+			o.found(info.State)
 			o.adopt()
 			return
 		}
@@ -96,6 +97,7 @@ func (o *owner) resumeResting() {
 		o.comeToRest(errors.New(st.LastError))
 		return
 	}
+	o.armRestart()
 	o.reconsider()
 }
 
@@ -146,7 +148,7 @@ func (o *owner) startAgain() {
 		err := o.removeMachine(machine)
 		o.post(func() {
 			if err == nil && o.boot == nil && !o.removing {
-				err = o.restart(machine)
+				err = o.restart(machine, o.svc.nextStart(o.rec.Status))
 			}
 			if err != nil {
 				o.fail(err)

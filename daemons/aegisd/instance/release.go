@@ -30,13 +30,14 @@ func (o *owner) release(out outcome) {
 	}
 	b.outcome = &out
 	orderly := !out.now && out.err == nil && b.end == nil && b.up
+	wake := o.waker(b)
 	o.showStopping()
 	if !orderly {
 		b.cancel(errReleased)
 	}
 	session, erase := b.session, o.removing
 	o.svc.tasks.Go(func() {
-		err := o.takeDown(b, session, orderly, erase)
+		err := o.takeDown(b, session, orderly, erase, wake)
 		o.postBoot(b, func() { o.onReleased(b, err) })
 	})
 }
@@ -57,9 +58,11 @@ func (o *owner) showStopping() {
 }
 
 // takeDown runs beside the owner until no process of the boot is left.
-func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase bool) error {
+func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase bool, wake func() bool) error {
 	if orderly {
-		o.powerOff(b, session)
+		if wake() {
+			o.powerOff(b, session)
+		}
 		b.cancel(errReleased)
 	}
 	disk := make(chan struct{})
@@ -162,9 +165,11 @@ func (o *owner) onReleased(b *boot, err error) {
 		st.Phase, st.LastError = api.PhaseFailed, firstOf(st.LastError, oneLine(err.Error()))
 		o.svc.Log.Error("release failed", "instance", o.id, "error", err)
 	}
-	now := time.Now().UTC()
+	now := o.svc.now()
 	st.Stopped = &now
+	o.planRestart(ranFor(*st))
 	o.commitRest()
+	o.armRestart()
 	close(b.released)
 	if err != nil && o.removing {
 		o.giveUpRemoving(err)
@@ -218,7 +223,7 @@ func (o *owner) onErased(err error) {
 	o.svc.forget(o)
 	o.svc.route(o.rec.Status.Machine, nil)
 	o.emit(api.EventDeleted, "")
-	o.svc.Log.Info("deleted", "instance", o.id, "handle", o.spec.Handle)
+	o.svc.Log.Info("deleted", "instance", o.id, "handle", o.rec.Spec.Handle)
 	o.answerDeleters(nil)
 	o.failWaiter(api.Errorf(api.NotFound, "instance %s was deleted", o.id))
 	close(o.gone)

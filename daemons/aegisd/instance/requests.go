@@ -18,8 +18,13 @@ import (
 // Create implements api.Aegis. The record that is committed before the answer
 // says "starting" and names the machine already, so one commit is enough.
 func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceSpec) (api.Instance, error) {
-	if err := s.Limits.validate(spec); err != nil {
-		return api.Instance{}, err
+	if o := s.namesake(spec.Handle); o != nil {
+		return s.createAgain(ctx, o, spec)
+	}
+	for _, check := range []func(api.InstanceSpec) error{s.Limits.validate, checkAble} {
+		if err := check(spec); err != nil {
+			return api.Instance{}, err
+		}
 	}
 	if err := s.room(); err != nil {
 		return api.Instance{}, err
@@ -31,22 +36,36 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 		ID: newID(), OwnerUID: who.UID, Created: time.Now().UTC(), Spec: spec,
 		Status: s.nextStart(store.Status{}),
 	}
-	bounded, cancel := s.bounded()
-	defer cancel()
-	if err := s.Records.Insert(bounded, rec); err != nil {
+	o, err := s.insert(rec)
+	if err != nil {
 		return api.Instance{}, api.AsError(err)
 	}
-	o := s.newOwner(rec)
 	in := *o.view.Load()
-	if !s.add(o) {
-		return api.Instance{}, errClosing()
-	}
 	o.post(func() {
 		o.emit(api.EventCreated, "")
 		o.emit(api.EventPhase, "")
 		o.begin()
 	})
 	return in, nil
+}
+
+// insert commits a new record that there is room for, and gives it an owner.
+func (s *Service) insert(rec store.Record) (*owner, error) {
+	s.admission.Lock()
+	defer s.admission.Unlock()
+	if err := s.admit(rec.ID, withDefaults(rec.Spec)); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	if err := s.Records.Insert(ctx, rec); err != nil {
+		return nil, err
+	}
+	o := s.newOwner(rec)
+	if !s.add(o) {
+		return nil, errClosing()
+	}
+	return o, nil
 }
 
 // room refuses more records than the limit; a few at once may pass it.
@@ -82,10 +101,17 @@ func (s *Service) Start(ctx context.Context, ref string) (api.Instance, error) {
 	if err == nil && leftover != "" {
 		err = o.removeMachine(leftover)
 	}
+	in := *o.view.Load()
 	if err == nil {
-		err = o.ask(ctx, func() error { return o.onStart(leftover) })
+		err = o.ask(ctx, func() error {
+			defer func() { in = *o.view.Load() }()
+			return o.onStart(leftover)
+		})
 	}
-	return *o.view.Load(), atBoundary(err)
+	if err == nil && in.Phase == api.PhasePaused {
+		return s.turn(ctx, o.id, api.PhaseRunning)
+	}
+	return in, atBoundary(err)
 }
 
 // atBoundary makes an *api.Error of an error, and of nil nil.
@@ -107,13 +133,22 @@ func (o *owner) onStart(leftover string) error {
 	case st.Machine != leftover:
 		return api.Errorf(api.BadState, "instance %s changed meanwhile: try again", o.id)
 	}
-	return o.restart(leftover)
+	next := o.svc.nextStart(o.rec.Status)
+	next.Revival = store.Revival{}
+	return o.restart(leftover, next)
 }
 
 // restart commits the next start and begins it. Nothing may be left of the
 // machine of the last one.
-func (o *owner) restart(leftover string) error {
-	next := o.svc.nextStart(o.rec.Status)
+func (o *owner) restart(leftover string, next store.Status) error {
+	if err := checkAble(o.spec); err != nil {
+		return err
+	}
+	o.svc.admission.Lock()
+	defer o.svc.admission.Unlock()
+	if err := o.svc.admit(o.id, o.spec); err != nil {
+		return err
+	}
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
 	if err := o.svc.Records.Update(ctx, o.id, next); err != nil {
@@ -121,6 +156,7 @@ func (o *owner) restart(leftover string) error {
 	}
 	o.svc.route(leftover, nil)
 	o.rec.Status = next
+	o.disarmRestart()
 	o.closeSession()
 	o.show("")
 	o.begin()
@@ -135,6 +171,7 @@ func (s *Service) Stop(ctx context.Context, ref string) (api.Instance, error) {
 	}
 	var b *boot
 	err = o.ask(ctx, func() error {
+		o.halt()
 		if b = o.boot; b != nil {
 			o.release(outcome{phase: api.PhaseStopped})
 		}
@@ -189,6 +226,9 @@ func (s *Service) Signal(ctx context.Context, ref string, signal int) error {
 	o, err := s.find(ref)
 	if err != nil {
 		return err
+	}
+	if err := o.awaken(ctx); err != nil {
+		return atBoundary(err)
 	}
 	var b *boot
 	var session *guestsession.Session

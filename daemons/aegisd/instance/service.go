@@ -33,6 +33,7 @@ type Records interface {
 	Update(ctx context.Context, id string, st store.Status) error
 	UpdateSpec(ctx context.Context, id string, spec api.InstanceSpec) error
 	Delete(ctx context.Context, id string) error
+	Revise(ctx context.Context, id string, spec api.InstanceSpec) error
 	All(ctx context.Context) ([]store.Record, error)
 }
 
@@ -47,6 +48,8 @@ type Config struct {
 	Limits Limits
 	// Timings are for tests; zero fields have their defaults.
 	Timings Timings
+	// Clock is for tests; nil is the host's.
+	Clock Clock
 	// Version, Composition and Kernel are told in Status.
 	Version, Composition, Kernel string
 	// HostBoot names this boot of the host; empty means it is asked.
@@ -78,6 +81,8 @@ type Service struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
+	admission sync.Mutex // held from admit until the view is shown; taken before mu
+
 	mu       sync.Mutex        // guards the maps
 	owners   map[string]*owner // by instance
 	machines map[string]*owner // by machine
@@ -95,6 +100,9 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	c.Timings.CallTimeout = cmp.Or(c.Timings.CallTimeout, 30*time.Second)
 	c.Timings.Retry = cmp.Or(c.Timings.Retry, 50*time.Millisecond)
 	c.HostBoot = cmp.Or(c.HostBoot, hostBoot())
+	if c.Clock == nil {
+		c.Clock = hostClock{}
+	}
 	s := &Service{Config: c, owners: map[string]*owner{}, machines: map[string]*owner{}}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.reconcile(ctx); err != nil {
@@ -133,6 +141,9 @@ func (s *Service) List(context.Context) ([]api.Instance, error) {
 	}
 	s.mu.Unlock()
 	rank := func(i api.Instance) int {
+		if !i.Enabled {
+			return 4 // after all states
+		}
 		return slices.Index([]api.State{api.StateRunning, api.StateStarting, api.StatePaused, api.StateStopped}, i.State)
 	}
 	slices.SortFunc(all, func(a, b api.Instance) int {
@@ -165,6 +176,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 	}
 	st.Backend, st.Accel, st.Missing = sup.Driver, sup.Accel, sup.Missing
 	st.Capabilities.Snapshots = sup.Snapshots
+	st.Capabilities.PauseResume = sup.Snapshots // what can be written to disk was paused before
 	for _, w := range []string{sup.Missing, sup.Note} {
 		if w != "" {
 			st.Warnings = append(st.Warnings, w)

@@ -25,6 +25,9 @@ func withDefaults(spec api.InstanceSpec) api.InstanceSpec {
 	if spec.VCPUs == 0 {
 		spec.VCPUs = defaultVCPUs
 	}
+	if spec.Restart == "" {
+		spec.Restart = api.RestartNever
+	}
 	return spec
 }
 
@@ -33,6 +36,7 @@ func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
 		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets,
+		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle,
 	} {
 		if err := check(spec); err != nil {
 			return err

@@ -54,7 +54,7 @@ func (s *Service) findVanished() {
 	s.mu.Lock()
 	running := make(map[string]*owner, len(s.machines))
 	for machine, o := range s.machines {
-		if o.view.Load().Phase == api.PhaseRunning {
+		if p := o.view.Load().Phase; p == api.PhaseRunning || p == api.PhasePaused {
 			running[machine] = o
 		}
 	}

@@ -81,7 +81,7 @@ func (w *world) tryStart() error {
 	}
 	svc, err := instance.New(ctx, instance.Config{
 		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
-		Limits: instance.Limits{MemoryMiB: 4096, CPUs: 4, Instances: 20}, Timings: w.timings,
+		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings,
 		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
 		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),
 	})
@@ -406,9 +406,29 @@ func (m *machines) Connect(ctx context.Context, id string, port uint32) (*os.Fil
 	return conn.(interface{ File() (*os.File, error) }).File()
 }
 
-func (m *machines) Pause(context.Context, string) error { return vmm.ErrUnsupported }
+func (m *machines) Pause(ctx context.Context, id string) error {
+	return m.turn(id, vmm.StatePaused, func(h *hosted) error { return h.Machine.Pause(ctx) })
+}
 
-func (m *machines) Resume(context.Context, string) error { return vmm.ErrUnsupported }
+func (m *machines) Resume(ctx context.Context, id string) error {
+	return m.turn(id, vmm.StateRunning, func(h *hosted) error { return h.Machine.Resume(ctx) })
+}
+
+func (m *machines) turn(id string, to vmm.State, f func(*hosted) error) error {
+	h, err := m.get(id)
+	if err == nil {
+		err = f(h)
+	}
+	if err != nil {
+		return err
+	}
+	m.change(h, func(i *vmm.Info) {
+		if i.State != vmm.StateEnded {
+			i.State = to
+		}
+	})
+	return nil
+}
 
 func (m *machines) Snapshot(context.Context, string, vmm.Snapshot) error { return vmm.ErrUnsupported }
 

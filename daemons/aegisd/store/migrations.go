@@ -42,6 +42,8 @@ var migrations = []string{
 		sealed     BLOB NOT NULL,
 		created_ns INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID`,
+	// 3: what the restart policies know, a document; empty for nothing.
+	`ALTER TABLE instances ADD COLUMN revival TEXT NOT NULL DEFAULT ''`,
 }
 
 // migrate applies what is missing. The version is SQLite's user_version,

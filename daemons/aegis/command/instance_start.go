@@ -1,0 +1,106 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/xfeldman/aegisvm/api"
+)
+
+func (a *app) instanceStart() *cobra.Command {
+	f := runFlags{env: newVariables()}
+	cmd := &cobra.Command{
+		Use:   "start [flags] NAME... | start [flags] -- COMMAND [ARG...]",
+		Short: "Start instances, or a new one that stays",
+		Long: `Start instances, or a new one that stays.
+
+With names it starts instances that are there, also disabled ones. With a
+command it makes a new one and starts it in the background; where --name is that
+of an instance at rest with the same command, that one is started again. The
+program has no terminal and no standard input.`,
+		Example: `  aegis instance start --name web --restart always -- python3 -m http.server
+  aegis instance start web`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch dash := cmd.ArgsLenAtDash(); {
+			case dash > 0:
+				return usage(cmd, fmt.Errorf("unexpected argument %q before --: name the instance with --name", args[0]))
+			case dash == 0 && len(args) > 0:
+				return a.startNew(cmd, f, args, exitFailed)
+			case dash == 0:
+				return usage(cmd, errors.New("no command after --: expected a program and its arguments"))
+			default:
+				return a.startNamed(cmd, f, args)
+			}
+		},
+	}
+	f.addFlags(cmd)
+	f.out.addFlags(cmd)
+	return cmd
+}
+
+// startNamed starts instances that are there.
+func (a *app) startNamed(cmd *cobra.Command, f runFlags, names []string) error {
+	if f.name != "" {
+		names = append(names, f.name)
+	}
+	var odd error
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if flag.Name != "name" && flag.Name != "output" && flag.Name != "quiet" {
+			odd = fmt.Errorf("--%s without a command: it is for a new instance: expected -- COMMAND [ARG...]", flag.Name)
+		}
+	})
+	if odd != nil {
+		return usage(cmd, odd)
+	}
+	if err := someNames(cmd, names); err != nil {
+		return err
+	}
+	return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
+		return each(names, func(name string) error {
+			in, err := aegis.Start(ctx, name)
+			if err != nil {
+				return err
+			}
+			return a.printStarted(in, f.out)
+		})
+	})
+}
+
+// startNew makes an instance that stays; code is the exit code of a failure.
+func (a *app) startNew(cmd *cobra.Command, f runFlags, argv []string, code int) error {
+	spec, err := f.spec(cmd, argv)
+	if err != nil {
+		return exitError{code: code, err: err}
+	}
+	ctx, stop := interruptible(cmd)
+	defer stop()
+	client, err := a.connect(ctx, code)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	in, err := client.Create(ctx, api.Caller{}, spec)
+	if err != nil {
+		return exitError{code: code, err: err}
+	}
+	return a.printStarted(in, f.out)
+}
+
+func (a *app) printStarted(in api.Instance, out listing) error {
+	if done, err := a.special(out, in, in); done {
+		return err
+	}
+	word := "started"
+	if in.Starts > 1 {
+		word = "restarted"
+	}
+	text := fmt.Sprintf("Instance %s: %s\n", word, in.ID)
+	if in.Handle != "" {
+		text += "Handle: " + in.Handle + "\n"
+	}
+	return a.say("%s", text)
+}

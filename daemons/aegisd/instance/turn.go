@@ -1,0 +1,191 @@
+package instance
+
+import (
+	"context"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/vmm"
+)
+
+// turn is a pause or a resume under way; there is one at a time.
+type turn struct {
+	to   api.Phase
+	done chan struct{} // closed when it has ended, err is set before
+	err  error
+}
+
+// Pause implements api.Aegis.
+func (s *Service) Pause(ctx context.Context, ref string) (api.Instance, error) {
+	return s.turn(ctx, ref, api.PhasePaused)
+}
+
+// Resume implements api.Aegis.
+func (s *Service) Resume(ctx context.Context, ref string) (api.Instance, error) {
+	return s.turn(ctx, ref, api.PhaseRunning)
+}
+
+func (s *Service) turn(ctx context.Context, ref string, to api.Phase) (api.Instance, error) {
+	o, err := s.find(ref)
+	if err != nil {
+		return api.Instance{}, err
+	}
+	err = o.turnTo(ctx, to)
+	return *o.view.Load(), atBoundary(err)
+}
+
+// turnTo returns when the instance is paused or running. It goes on when the
+// caller does not wait.
+func (o *owner) turnTo(ctx context.Context, to api.Phase) error {
+	for {
+		var t *turn
+		err := o.ask(ctx, func() (err error) { t, err = o.onTurn(to); return err })
+		if err != nil || t == nil {
+			return err
+		}
+		select {
+		case <-t.done:
+		case <-o.gone:
+			return api.Errorf(api.NotFound, "instance %s was deleted", o.id)
+		case <-ctx.Done():
+			return interrupted(ctx)
+		case <-o.svc.ctx.Done():
+			return errClosing()
+		}
+		if t.to == to {
+			return t.err
+		}
+	}
+}
+
+// onTurn joins the turn that is under way, begins one, or returns nil where
+// nothing is to be done.
+func (o *owner) onTurn(to api.Phase) (*turn, error) {
+	b, phase := o.boot, o.rec.Status.Phase
+	if b != nil && b.outcome != nil {
+		phase = api.PhaseStopping // the record may still say why
+	}
+	switch {
+	case b == nil || phase != api.PhaseRunning && phase != api.PhasePaused:
+		verb := map[api.Phase]string{api.PhasePaused: "paused", api.PhaseRunning: "resumed"}[to]
+		return nil, api.Errorf(api.BadState, "instance %s is %s: only one that runs can be %s", o.id, phase, verb)
+	case b.turn != nil:
+		return b.turn, nil
+	case phase == to:
+		return nil, nil
+	}
+	t := &turn{to: to, done: make(chan struct{})}
+	b.turn = t
+	if to == api.PhasePaused {
+		b.awake = make(chan struct{}) // from now on the guest owes no answer
+	}
+	o.svc.tasks.Go(func() {
+		state, err := o.turnMachine(b.machine, to)
+		o.post(func() { o.onTurned(b, t, state, err) })
+	})
+	return t, nil
+}
+
+// turnMachine pauses or resumes a machine. What became of it after a call that
+// failed only the manager knows.
+func (o *owner) turnMachine(machine string, to api.Phase) (vmm.State, error) {
+	ctx, cancel := o.svc.bounded()
+	defer cancel()
+	call, state := o.svc.Machines.Resume, vmm.StateRunning
+	if to == api.PhasePaused {
+		call, state = o.svc.Machines.Pause, vmm.StatePaused
+	}
+	if err := call(ctx, machine); err != nil {
+		ctx, cancel := o.svc.bounded()
+		defer cancel()
+		info, _ := o.svc.Machines.Get(ctx, machine)
+		return info.State, err
+	}
+	return state, nil
+}
+
+func (o *owner) onTurned(b *boot, t *turn, state vmm.State, err error) {
+	b.turn, t.err = nil, err
+	defer close(t.done)
+	if o.boot != b || b.outcome != nil {
+		return
+	}
+	o.found(state)
+	if o.rec.Status.Phase == api.PhaseRunning {
+		b.awaken()
+	}
+}
+
+// found makes the phase of an instance that runs what its machine's state is.
+func (o *owner) found(state vmm.State) {
+	before := o.rec.Status.Phase
+	switch state {
+	case vmm.StateRunning:
+		o.rec.Status.Phase = api.PhaseRunning
+	case vmm.StatePaused:
+		o.rec.Status.Phase = api.PhasePaused
+	}
+	if o.rec.Status.Phase != before {
+		o.commit("")
+	}
+}
+
+// awaken lets those go on who wait for an answer of the guest.
+func (b *boot) awaken() {
+	select {
+	case <-b.awake:
+	default:
+		close(b.awake)
+	}
+}
+
+// awaken resumes an instance whose guest is about to be asked something. One
+// at rest is left for the caller to refuse.
+func (o *owner) awaken(ctx context.Context) error {
+	asleep := false
+	err := o.ask(ctx, func() error {
+		b := o.boot
+		asleep = b != nil && b.outcome == nil && (b.turn != nil || o.rec.Status.Phase == api.PhasePaused)
+		return nil
+	})
+	if err != nil || !asleep {
+		return err
+	}
+	return o.turnTo(ctx, api.PhaseRunning)
+}
+
+// awaitAwake waits until the guest of a boot can answer.
+func (o *owner) awaitAwake(b *boot) error {
+	var awake chan struct{}
+	if err := o.ask(b.ctx, func() error { awake = b.awake; return nil }); err != nil {
+		return err
+	}
+	select {
+	case <-awake:
+		return nil
+	case <-b.ctx.Done():
+		return context.Cause(b.ctx)
+	}
+}
+
+// waker gives a function that lets a paused guest run, so that it can leave in
+// order; false means that it does not.
+func (o *owner) waker(b *boot) func() bool {
+	t := b.turn
+	if t == nil && o.rec.Status.Phase != api.PhasePaused {
+		return func() bool { return true }
+	}
+	return func() bool {
+		if t != nil {
+			select {
+			case <-t.done:
+			case <-b.ctx.Done():
+				return false
+			}
+		}
+		_, err := o.turnMachine(b.machine, api.PhaseRunning)
+		if err != nil {
+			o.svc.Log.Warn("resuming for a stop", "instance", o.id, "machine", b.machine, "error", err)
+		}
+		return err == nil
+	}
+}
