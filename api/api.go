@@ -52,14 +52,15 @@ type Aegis interface {
 	// whatever else it asks for must be what the instance has.
 	Create(ctx context.Context, who Caller, spec InstanceSpec) (Instance, error)
 	Get(ctx context.Context, ref string) (Instance, error)
-	// List tells all instances, running first, then by age.
+	// List tells all instances: running ones first, disabled ones last, then
+	// by age.
 	List(ctx context.Context) ([]Instance, error)
-	// Start starts a stopped or failed instance in the background; it is a
-	// no-op on a running one.
+	// Start starts a stopped, failed or disabled instance in the background and
+	// resumes a paused one; it is a no-op on a running one.
 	Start(ctx context.Context, ref string) (Instance, error)
 	// Stop ends the instance in order (SIGTERM to its processes, sync,
 	// poweroff; the plug after a grace of 10 s) and returns when its machine
-	// is gone.
+	// is gone. Its restart policy has no say until its next start.
 	Stop(ctx context.Context, ref string) (Instance, error)
 	// Delete stops the instance at once and removes its record and disk. It
 	// returns when nothing is left.

@@ -51,7 +51,7 @@ func ranFor(st store.Status) time.Duration {
 }
 
 // planRestart notes in the status of an instance at rest what its policy
-// says; the caller commits it and calls armRestart.
+// says and arms it; the caller commits it and then calls tellRestart.
 func (o *owner) planRestart(ran time.Duration) {
 	st := &o.rec.Status
 	if o.removing || !st.Enabled {
@@ -67,18 +67,23 @@ func (o *owner) planRestart(ran time.Duration) {
 		}
 		st.Phase, st.LastError = api.PhaseFailed, oneLine(fmt.Sprintf("gave up after %d restarts within %v: %s", maxTries, tryWindow, why))
 	}
+	o.armRestart()
 }
 
 // armRestart makes a restart that is due happen.
 func (o *owner) armRestart() {
 	o.disarmRestart()
-	due := o.rec.Status.Revival.Due
-	if due == nil {
-		return
+	if due := o.rec.Status.Revival.Due; due != nil {
+		o.disarm = o.svc.Clock.AfterFunc(max(due.Sub(o.svc.now()), 0), func() { o.post(o.onDue) })
 	}
-	wait := max(due.Sub(o.svc.now()), 0)
-	o.emit(api.EventChanged, fmt.Sprintf("starts again in %v", wait.Round(time.Millisecond)))
-	o.disarm = o.svc.Clock.AfterFunc(wait, func() { o.post(o.onDue) })
+}
+
+// tellRestart tells of a restart that is due.
+func (o *owner) tellRestart() {
+	if due := o.rec.Status.Revival.Due; due != nil {
+		wait := max(due.Sub(o.svc.now()), 0)
+		o.emit(api.EventChanged, fmt.Sprintf("starts again in %v", wait.Round(time.Millisecond)))
+	}
 }
 
 func (o *owner) disarmRestart() {
@@ -128,7 +133,7 @@ func (o *owner) revive(machine string, err error) {
 		st.Phase, st.LastError = api.PhaseFailed, oneLine(err.Error())
 		o.planRestart(0)
 		o.commit(st.LastError)
-		o.armRestart()
+		o.tellRestart()
 	}
 }
 

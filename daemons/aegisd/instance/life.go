@@ -17,7 +17,10 @@ func (s *Service) Restart(ctx context.Context, ref string) (api.Instance, error)
 		return api.Instance{}, err
 	}
 	err = o.ask(ctx, func() error {
-		if o.spec.AutoRemove {
+		switch {
+		case o.removing:
+			return api.Errorf(api.BadState, "instance %s is being deleted", o.id)
+		case o.spec.AutoRemove:
 			return api.Errorf(api.BadState, "instance %s goes when its program ends: it cannot be restarted", o.id)
 		}
 		return checkAble(o.spec)

@@ -169,7 +169,7 @@ func (o *owner) onReleased(b *boot, err error) {
 	st.Stopped = &now
 	o.planRestart(ranFor(*st))
 	o.commitRest()
-	o.armRestart()
+	o.tellRestart()
 	close(b.released)
 	if err != nil && o.removing {
 		o.giveUpRemoving(err)

@@ -29,6 +29,7 @@ type world struct {
 	path     string
 	hostBoot string
 	timings  instance.Timings
+	clock    instance.Clock // nil for the host's
 	log      *slog.Logger
 	records  func(instance.Records) instance.Records
 	machines *machines
@@ -81,7 +82,7 @@ func (w *world) tryStart() error {
 	}
 	svc, err := instance.New(ctx, instance.Config{
 		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
-		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings,
+		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
 		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
 		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),
 	})
@@ -286,6 +287,7 @@ type machines struct {
 	down     error         // what every call answers
 	mute     error         // what every call for one machine answers
 	refused  chan struct{} // gets one for each call that was answered so
+	hold     chan struct{} // Stop waits until it is closed, if it is there
 }
 
 type hosted struct {
@@ -436,6 +438,12 @@ func (m *machines) Stop(ctx context.Context, id string) error {
 	h, err := m.get(id)
 	if err != nil {
 		return err
+	}
+	m.mu.Lock()
+	hold := m.hold
+	m.mu.Unlock()
+	if hold != nil {
+		<-hold
 	}
 	h.Machine.Stop(ctx)
 	return nil
