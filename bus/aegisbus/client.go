@@ -52,7 +52,15 @@ func (c *Client) Get(ctx context.Context, ref string) (api.Instance, error) {
 
 // List implements api.Aegis.
 func (c *Client) List(ctx context.Context) ([]api.Instance, error) {
-	return list[api.Instance](ctx, c, "ListInstances")
+	var text string
+	if err := c.call(ctx, "DescribeInstances", nil, &text); err != nil {
+		return nil, err
+	}
+	var all []api.Instance
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, api.Errorf(api.Internal, "reading the answer of aegisd: %w", err)
+	}
+	return all, nil
 }
 
 // list makes a call that answers with an array of structures.

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -69,6 +72,13 @@ func eventText(ev api.Event) string {
 
 // printable keeps what others wrote from playing with a terminal.
 func printable(text string) string {
-	quoted := fmt.Sprintf("%q", text)
-	return quoted[1 : len(quoted)-1]
+	var clean strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			clean.WriteRune(r)
+		} else {
+			clean.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return clean.String()
 }

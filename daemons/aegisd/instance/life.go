@@ -83,6 +83,20 @@ func (o *owner) setEnabled(enabled bool) error {
 	return nil
 }
 
+// unwanted tells of an instance that is not at rest whether it should be: the
+// last aegisd was killed between the record of a stop or a disable and what
+// was to follow.
+func (o *owner) unwanted() bool {
+	return !o.rec.Status.Enabled || o.rec.Status.Revival.Halted
+}
+
+// finishStop ends an adopted instance that should be at rest.
+func (o *owner) finishStop() {
+	if o.unwanted() && o.boot != nil && o.boot.outcome == nil {
+		o.release(outcome{phase: api.PhaseStopped})
+	}
+}
+
 // Rename implements api.Aegis.
 func (s *Service) Rename(ctx context.Context, ref, handle string) (api.Instance, error) {
 	if handle == "" {

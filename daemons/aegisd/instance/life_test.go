@@ -65,17 +65,14 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 	}
 	job := api.InstanceSpec{Handle: "job", Command: []string{"kill", "9"}}
 	due := api.InstanceSpec{Handle: "due", Command: []string{"exit", "3"}, Restart: api.RestartOnFailure}
-	for _, spec := range []api.InstanceSpec{full, job, due, {Handle: "paused", Command: []string{"sleep"}}, {Handle: "disabled", Command: []string{"sleep"}}, {Command: []string{"sleep"}}} {
+	for _, spec := range []api.InstanceSpec{full, job, due, {Handle: "paused", Command: []string{"sleep"}}, {Handle: "disabled", Command: []string{"sleep"}}} {
 		w.create(spec)
 	}
-	w.machines.driver.Behave(fake.Behaviour{PanicAtBoot: "no root"})
-	failed := w.create(api.InstanceSpec{Handle: "failed", Command: []string{"sleep"}})
-	w.awaitPhase(failed.ID, api.PhaseFailed)
-	w.machines.driver.Behave(fake.Behaviour{})
+	unnamed := w.create(api.InstanceSpec{Command: []string{"sleep"}})
 	w.await("due", "a restart that is due", func(in api.Instance, _ error) bool { return in.RestartAt != nil })
 	w.awaitPhase("job", api.PhaseStopped)
 	for _, err := range []error{
-		second(w.Wait(t.Context(), "full", api.UntilRunning)),
+		second(w.Wait(t.Context(), "full", api.UntilRunning)), second(w.Wait(t.Context(), "disabled", api.UntilRunning)),
 		second(w.Wait(t.Context(), "paused", api.UntilRunning)), second(w.Pause(t.Context(), "paused")),
 		second(w.Disable(t.Context(), "disabled")), second(w.Rename(t.Context(), "job", "renamed")),
 	} {
@@ -83,14 +80,13 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	w.awaitPhase(unnamed.ID, api.PhaseRunning)
+	w.machines.driver.Behave(fake.Behaviour{PanicAtBoot: "no root"})
+	w.create(api.InstanceSpec{Handle: "failed", Command: []string{"sleep"}})
+	w.awaitPhase("failed", api.PhaseFailed)
 	all, err := w.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, in := range all {
-		if in.Handle == "" {
-			w.awaitPhase(in.ID, api.PhaseRunning)
-		}
 	}
 	before := map[string]string{}
 	urls := []string{"/v1/instances"}
@@ -275,5 +271,56 @@ func TestRecordsOfALaterVersion(t *testing.T) {
 	}
 	if after, _ := w.Get(t.Context(), "web"); !cmp.Equal(in, after) {
 		t.Errorf("the refusals changed it: %s", cmp.Diff(in, after))
+	}
+}
+
+func TestAStopThatWasRecordedIsFinished(t *testing.T) {
+	for name, change := range map[string]func(*store.Status){
+		"disabled": func(st *store.Status) { st.Enabled = false },
+		"stopped":  func(st *store.Status) { st.Revival.Halted = true },
+	} {
+		for _, phase := range []api.Phase{api.PhaseRunning, api.PhasePaused, api.PhaseStarting} {
+			w := newWorld(t)
+			spec := web()
+			spec.Restart = api.RestartAlways
+			w.create(spec)
+			w.awaitPhase("web", api.PhaseRunning)
+			if phase == api.PhasePaused {
+				w.call("pause")
+			}
+			w.kill()
+			w.records = func(r instance.Records) instance.Records {
+				all, err := r.All(t.Context())
+				if err != nil || len(all) != 1 {
+					t.Fatalf("records: %+v, %v", all, err)
+				}
+				all[0].Status.Phase = phase
+				change(&all[0].Status)
+				if err := r.Update(t.Context(), all[0].ID, all[0].Status); err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			w.start()
+			if in := w.awaitPhase("web", api.PhaseStopped); in.RestartAt != nil || in.Starts != 1 || in.Machine != "" {
+				t.Errorf("%s while %s: %+v", name, phase, in)
+			}
+		}
+	}
+}
+
+func TestAStartThatCannotBeRepeatedIsTriedLater(t *testing.T) {
+	w, _ := timedWorld(t)
+	w.machines.driver.Behave(fake.Behaviour{NeverReady: true})
+	spec := web()
+	spec.Restart = api.RestartAlways
+	w.awaitMachine(w.create(spec))
+	w.kill()
+	full := &broken{update: api.Errorf(api.LimitExceeded, "disk is full")}
+	w.records = func(r instance.Records) instance.Records { full.Records = r; return full }
+	w.start()
+	in := w.await("web", "a refusal", func(in api.Instance, _ error) bool { return in.RestartAt != nil })
+	if in.Phase != api.PhaseFailed || !strings.Contains(in.LastError, "disk is full") || in.StoppedAt == nil {
+		t.Errorf("refused: %+v", in)
 	}
 }

@@ -76,10 +76,15 @@ func (o *owner) resume(info vmm.Info, there bool) {
 		if alive {
 			o.found(info.State)
 			o.adopt()
+			o.finishStop()
 			return
 		}
 		o.comeToRest(o.whyGone(info, there))
 	case api.PhaseStarting:
+		if o.unwanted() {
+			o.comeToRest(nil)
+			return
+		}
 		o.startAgain()
 	case api.PhaseStopping:
 		o.comeToRest(nil)
@@ -158,8 +163,11 @@ func (o *owner) startAgain() {
 }
 
 func (o *owner) fail(err error) {
-	o.rec.Status.Phase, o.rec.Status.LastError = api.PhaseFailed, oneLine(err.Error())
+	now := o.svc.now()
+	o.rec.Status.Phase, o.rec.Status.LastError, o.rec.Status.Stopped = api.PhaseFailed, oneLine(err.Error()), &now
+	o.planRestart(0)
 	o.commit(o.rec.Status.LastError)
+	o.tellRestart()
 }
 
 // comeToRest releases what is left of a machine and commits how it ended.

@@ -28,7 +28,7 @@ func TestServiceOverDBus(t *testing.T) {
 	apitest.Run(t, func(t *testing.T) api.Aegis { return overDBus(t, address, newWorld(t)) })
 }
 
-func overREST(t *testing.T, aegis api.Aegis) *restapi.Client {
+func overREST(t testing.TB, aegis api.Aegis) *restapi.Client {
 	path := filepath.Join(t.TempDir(), "aegisd.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -42,7 +42,7 @@ func overREST(t *testing.T, aegis api.Aegis) *restapi.Client {
 	return client
 }
 
-func overDBus(t *testing.T, address string, aegis api.Aegis) *aegisbus.Client {
+func overDBus(t testing.TB, address string, aegis api.Aegis) *aegisbus.Client {
 	server, err := bus.Dial(context.Background(), address)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func overDBus(t *testing.T, address string, aegis api.Aegis) *aegisbus.Client {
 }
 
 // serve runs a server until the end of the test.
-func serve(t *testing.T, run func(context.Context) error) {
+func serve(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()

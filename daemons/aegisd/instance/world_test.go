@@ -25,7 +25,7 @@ import (
 // world is everything below a Service, and outlives it as machines outlive
 // aegisd.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	path     string
 	hostBoot string
 	timings  instance.Timings
@@ -41,7 +41,7 @@ type world struct {
 }
 
 // newWorld starts a service over fake machines.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, path: filepath.Join(t.TempDir(), "aegis.db"), hostBoot: "boot-1",
@@ -121,7 +121,7 @@ func (w *world) leftovers() string {
 }
 
 // testWriter logs for a test, also after its end.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	if w.t.Context().Err() == nil {
@@ -206,7 +206,7 @@ type images struct {
 	full    error
 }
 
-func newImages(t *testing.T) *images {
+func newImages(t testing.TB) *images {
 	i := &images{dir: t.TempDir(), disks: map[string]bool{}}
 	if err := os.WriteFile(filepath.Join(i.dir, "image"), make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
