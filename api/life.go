@@ -32,8 +32,9 @@ type Life interface {
 	Wait(ctx context.Context, ref string, until Until) (Instance, error)
 	// Prune deletes the instances that have been at rest for so long and
 	// returns their ids. It spares those that are to be started again: by
-	// their restart policy, or, unless they are disabled, on demand.
-	Prune(ctx context.Context, olderThan time.Duration) ([]string, error)
+	// their restart policy, or, unless they are disabled, on demand. A dry run
+	// only tells which they are.
+	Prune(ctx context.Context, olderThan time.Duration, dry bool) ([]string, error)
 }
 
 // Until is what Wait waits for.

@@ -252,12 +252,19 @@ func (s suite) prune() {
 	if _, err := s.Disable(ctx, "disabled"); err != nil {
 		s.Fatal(err)
 	}
-	_, err := s.Prune(ctx, -time.Second)
+	_, err := s.Prune(ctx, -time.Second, false)
 	s.wantCode("a negative age", err, api.InvalidArgument)
-	if ids, err := s.Prune(ctx, time.Hour); err != nil || len(ids) > 0 {
+	if ids, err := s.Prune(ctx, time.Hour, false); err != nil || len(ids) > 0 {
 		s.Errorf("pruned too early: %v, %v", ids, err)
 	}
-	ids, err := s.Prune(ctx, 0)
+	dry, err := s.Prune(ctx, 0, true)
+	if err != nil || len(dry) != 3 || len(s.handles()) != 5 {
+		s.Errorf("dry run: %v, %v", dry, err)
+	}
+	ids, err := s.Prune(ctx, 0, false)
+	if !cmp.Equal(dry, ids) {
+		s.Errorf("the dry run said %v", dry)
+	}
 	if err != nil || len(ids) != 3 {
 		s.Errorf("pruned: %v, %v", ids, err)
 	}

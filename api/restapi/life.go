@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -80,8 +81,26 @@ func (s *Server) prune(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, err)
 		return
 	}
-	ids, err := s.aegis.Prune(r.Context(), age)
+	dry, err := dryRun(r)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	ids, err := s.aegis.Prune(r.Context(), age, dry)
 	s.reply(w, http.StatusOK, pruned{len(ids), append([]string{}, ids...)}, err)
+}
+
+// dryRun reads the query dry_run; one that is missing is false.
+func dryRun(r *http.Request) (bool, error) {
+	text := r.URL.Query().Get("dry_run")
+	if text == "" {
+		return false, nil
+	}
+	on, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, api.Errorf(api.InvalidArgument, "dry_run %q: expected true or false", text)
+	}
+	return on, nil
 }
 
 // Restart implements api.Aegis.
@@ -120,8 +139,9 @@ func (c *Client) Wait(ctx context.Context, ref string, until api.Until) (in api.
 }
 
 // Prune implements api.Aegis.
-func (c *Client) Prune(ctx context.Context, olderThan time.Duration) ([]string, error) {
+func (c *Client) Prune(ctx context.Context, olderThan time.Duration, dry bool) ([]string, error) {
+	query := url.Values{"older_than": {olderThan.String()}, "dry_run": {strconv.FormatBool(dry)}}
 	var out pruned
-	err := c.call(ctx, http.MethodPost, "/v1/instances/prune?older_than="+url.QueryEscape(olderThan.String()), nil, &out)
+	err := c.call(ctx, http.MethodPost, "/v1/instances/prune?"+query.Encode(), nil, &out)
 	return out.IDs, err
 }

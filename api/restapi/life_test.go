@@ -48,8 +48,8 @@ func (l *lively) Wait(_ context.Context, _ string, until api.Until) (api.Instanc
 	return api.Instance{ID: string(until)}, nil
 }
 
-func (l *lively) Prune(_ context.Context, age time.Duration) ([]string, error) {
-	if age == time.Hour {
+func (l *lively) Prune(_ context.Context, age time.Duration, dry bool) ([]string, error) {
+	if age == time.Hour && !dry {
 		return nil, nil
 	}
 	return []string{age.String()}, nil
@@ -83,6 +83,8 @@ func TestWireShapesOfLife(t *testing.T) {
 		{"GET", "/v1/instances/x/wait?until=gone", "", 200, `"id":"gone"`},
 		{"POST", "/v1/instances/prune?older_than=7d", "", 200, `{"pruned":1,"ids":["168h0m0s"]}`},
 		{"POST", "/v1/instances/prune?older_than=1h", "", 200, `{"pruned":0,"ids":[]}`},
+		{"POST", "/v1/instances/prune?older_than=1h&dry_run=true", "", 200, `{"pruned":1,"ids":["1h0m0s"]}`},
+		{"POST", "/v1/instances/prune?older_than=1h&dry_run=maybe", "", 400, "true or false"},
 		{"POST", "/v1/instances/prune", "", 400, "older_than is missing"},
 		{"POST", "/v1/instances/prune?older_than=-1h", "", 400, "7d"},
 		{"POST", "/v1/instances/prune?older_than=-1d", "", 400, "7d"},

@@ -41,9 +41,9 @@ func (s *Server) withLife(m bus.Methods) bus.Methods {
 		},
 		"DescribeInstances": s.describe,
 		"WaitInstance":      s.wait,
-		"PruneInstances": func(ctx context.Context, _ *bus.Request, micros uint64) ([]string, error) {
+		"PruneInstances": func(ctx context.Context, _ *bus.Request, micros uint64, dry bool) ([]string, error) {
 			const most = uint64(1<<63-1) / 1000
-			ids, err := s.aegis.Prune(ctx, time.Duration(min(micros, most))*time.Microsecond)
+			ids, err := s.aegis.Prune(ctx, time.Duration(min(micros, most))*time.Microsecond, dry)
 			return append([]string{}, ids...), err
 		},
 	})
@@ -164,11 +164,11 @@ func (c *Client) Wait(ctx context.Context, ref string, until api.Until) (in api.
 }
 
 // Prune implements api.Aegis.
-func (c *Client) Prune(ctx context.Context, olderThan time.Duration) (ids []string, err error) {
+func (c *Client) Prune(ctx context.Context, olderThan time.Duration, dry bool) (ids []string, err error) {
 	if olderThan < 0 {
 		return nil, api.Errorf(api.InvalidArgument, "age of %v: expected 0 or more", olderThan)
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	return ids, c.call(ctx, "PruneInstances", bus.Args{uint64(olderThan.Microseconds())}, &ids)
+	return ids, c.call(ctx, "PruneInstances", bus.Args{uint64(olderThan.Microseconds()), dry}, &ids)
 }

@@ -129,7 +129,7 @@ its next start.`,
 
 func (a *app) instancePrune() *cobra.Command {
 	var out listing
-	age := "7d"
+	age, dry := "7d", false
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Delete instances that have been at rest for long",
@@ -143,20 +143,22 @@ disabled, on demand.`,
 				return usage(cmd, err)
 			}
 			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
-				ids, err := aegis.Prune(ctx, least)
+				ids, err := aegis.Prune(ctx, least, dry)
 				if err != nil {
 					return err
 				}
-				return a.printPruned(ids, out)
+				return a.printPruned(ids, out, dry)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&age, "stopped-older-than", age, "how long at least, such as 90m, 24h or 7d")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "delete nothing, print the ids")
 	out.addFlags(cmd)
 	return cmd
 }
 
-func (a *app) printPruned(ids []string, out listing) error {
+func (a *app) printPruned(ids []string, out listing, dry bool) error {
+	out.quiet = out.quiet || dry && out.format == "text"
 	all := make([]api.Instance, len(ids))
 	for i, id := range ids {
 		all[i].ID = id

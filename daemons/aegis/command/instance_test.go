@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -96,8 +97,8 @@ func (f *livingAegis) Wait(_ context.Context, ref string, until api.Until) (api.
 	return f.find("wait until "+string(until), ref)
 }
 
-func (f *livingAegis) Prune(_ context.Context, age time.Duration) ([]string, error) {
-	f.find("prune", age.String())
+func (f *livingAegis) Prune(_ context.Context, age time.Duration, dry bool) ([]string, error) {
+	f.find(fmt.Sprint("prune ", dry), age.String())
 	return []string{"inst-8", "inst-9"}, nil
 }
 
@@ -136,9 +137,10 @@ func TestInstanceVerbs(t *testing.T) {
 		{"instance pause web", 0, "Instance web paused\n", "", []string{"pause web"}},
 		{"instance resume -q web", 0, "", "", []string{"resume web"}},
 		{"instance rename web www", 0, "Instance web renamed to www\n", "", []string{"rename to www web"}},
-		{"instance prune", 0, "Pruned 2 stopped instance(s)\n", "", []string{"prune 168h0m0s"}},
-		{"instance prune --stopped-older-than 90m -q", 0, "inst-8\ninst-9\n", "", []string{"prune 1h30m0s"}},
-		{"instance prune --stopped-older-than 0s -o json", 0, "[\n  \"inst-8\",\n  \"inst-9\"\n]\n", "", []string{"prune 0s"}},
+		{"instance prune", 0, "Pruned 2 stopped instance(s)\n", "", []string{"prune false 168h0m0s"}},
+		{"instance prune --stopped-older-than 90m -q", 0, "inst-8\ninst-9\n", "", []string{"prune false 1h30m0s"}},
+		{"instance prune --stopped-older-than 0s -o json", 0, "[\n  \"inst-8\",\n  \"inst-9\"\n]\n", "", []string{"prune false 0s"}},
+		{"instance prune --dry-run", 0, "inst-8\ninst-9\n", "", []string{"prune true 168h0m0s"}},
 		{"instance wait inst-2", 0, "3\n", "", []string{"wait until stopped inst-2"}},
 		{"instance wait --until running web", 0, "", "", []string{"wait until running web"}},
 		{"instance start web", 0, "Instance restarted: inst-1\nHandle: web\n", "", []string{"start web"}},

@@ -143,7 +143,7 @@ func (o *owner) revise(spec api.InstanceSpec) error {
 }
 
 // Prune implements api.Aegis. It goes on when the caller does not wait.
-func (s *Service) Prune(ctx context.Context, olderThan time.Duration) ([]string, error) {
+func (s *Service) Prune(ctx context.Context, olderThan time.Duration, dry bool) ([]string, error) {
 	if olderThan < 0 {
 		return nil, invalid("age of %v: expected 0 or more", olderThan)
 	}
@@ -162,10 +162,13 @@ func (s *Service) Prune(ctx context.Context, olderThan time.Duration) ([]string,
 			if o.removing || !stale(*o.view.Load(), before) {
 				return nil
 			}
+			ids = append(ids, o.id)
+			if dry {
+				return nil
+			}
 			done := make(chan error, 1)
 			o.removing, o.deleters = true, append(o.deleters, done)
 			pending[o.id] = done
-			ids = append(ids, o.id)
 			o.reconsider()
 			return nil
 		})
