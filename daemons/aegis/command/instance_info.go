@@ -69,7 +69,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Enabled", fmt.Sprint(in.Enabled)},
 		{"Reason", printable(in.LastError)},
 		{"Exit", exit},
-		{"Image", imageText(in)},
+		{"Image", imageColumn(in)},
 		{"Digest", in.Digest},
 		{"Kit", in.Kit},
 		{"Command", commandText(in.Command)},

@@ -83,7 +83,7 @@ func (a *app) printList(all []api.Instance, out listing) error {
 	for _, in := range all {
 		fmt.Fprintf(w, "\n%s\t%s\t%s\t%s\t%s\t%s", in.ID, orDash(in.Handle), orDash(in.Kit), enabledText(in.Enabled), in.Phase, timeText(in.StoppedAt))
 		if out.format == "wide" {
-			fmt.Fprintf(w, "\t%s\t%d\t%d\t%d\t%s\t%s", in.Restart, in.Starts, in.MemoryMB, in.VCPUs, imageText(in), commandText(in.Command))
+			fmt.Fprintf(w, "\t%s\t%d\t%d\t%d\t%s\t%s", in.Restart, in.Starts, in.MemoryMB, in.VCPUs, imageColumn(in), commandText(in.Command))
 		}
 	}
 	fmt.Fprintln(w)
@@ -105,7 +105,7 @@ func timeText(t *time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-func imageText(in api.Instance) string {
+func imageColumn(in api.Instance) string {
 	if in.ImageRef == "" {
 		return "base"
 	}

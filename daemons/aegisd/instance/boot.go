@@ -37,6 +37,7 @@ type boot struct {
 	outcome  *outcome     // set while being released
 	hurrying bool
 	turn     *turn // a pause or resume under way
+	unsure   bool  // nobody could tell how the last one ended
 }
 
 // newMachine names a machine that never was.

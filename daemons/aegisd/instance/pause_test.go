@@ -127,3 +127,20 @@ func TestATimeoutEndsAPausedProgram(t *testing.T) {
 		t.Errorf("timed out: %+v", got)
 	}
 }
+
+func TestAPauseOfWhichNobodyCanTellIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	w.create(web())
+	w.awaitPhase("web", api.PhaseRunning)
+	machine := w.machine("web")
+	w.machines.setDown(api.Errorf(api.Unavailable, "vmmd is away"))
+	if _, err := w.Pause(t.Context(), "web"); !contains(err, "vmmd is away") {
+		t.Errorf("pause: %v", err)
+	}
+	if err := machine.Pause(t.Context()); err != nil { // it had come through
+		t.Fatal(err)
+	}
+	w.machines.setDown(nil)
+	w.call("resume")
+	w.call("signal")
+}

@@ -197,7 +197,7 @@ func (s *Service) find(ref string) (*owner, error) {
 			return o, nil
 		}
 	}
-	return nil, api.Errorf(api.NotFound, "no instance %q: see `aegis status` for those there are", ref)
+	return nil, api.Errorf(api.NotFound, "no instance %q: see `aegis instance list`", ref)
 }
 
 // add makes an owner known and starts it; false when the service is closing.

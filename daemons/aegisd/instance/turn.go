@@ -70,7 +70,7 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 		return nil, api.Errorf(api.BadState, "instance %s is %s: only one that runs can be %s", o.id, phase, verb)
 	case b.turn != nil:
 		return b.turn, nil
-	case phase == to:
+	case phase == to && !b.unsure:
 		return nil, nil
 	}
 	t := &turn{to: to, done: make(chan struct{})}
@@ -105,6 +105,7 @@ func (o *owner) turnMachine(machine string, to api.Phase) (vmm.State, error) {
 
 func (o *owner) onTurned(b *boot, t *turn, state vmm.State, err error) {
 	b.turn, t.err = nil, err
+	b.unsure = err != nil && state != vmm.StateRunning && state != vmm.StatePaused
 	defer close(t.done)
 	if o.boot != b || b.outcome != nil {
 		return
