@@ -44,6 +44,7 @@ integration: deps-test build
 ## bench: ratios, measured side by side in one run
 bench: deps-test build
 	$(GO) test -run "^$$" -bench . -benchtime 1x -timeout 60m -v ./tests/bench
+	$(GO) test -run "^$$" -bench List -benchtime 100x ./daemons/aegisd/instance
 
 ## deps: what `make run` needs from the distribution; deps-test: and the tests
 deps:
