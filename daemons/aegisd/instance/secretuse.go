@@ -32,12 +32,10 @@ func (o *owner) onUseSecrets(names []string) (used api.UsedSecrets, err error) {
 	case o.isStarting():
 		return used, api.Errorf(api.BadState, "instance %s is starting and reads its secrets: try again when it runs", o.id)
 	}
-	ctx, cancel := o.svc.bounded()
-	defer cancel()
-	if err := o.svc.Records.UpdateSpec(ctx, o.id, spec); err != nil {
+	if err := o.revise(spec); err != nil {
 		return used, err
 	}
-	o.rec.Spec, o.spec.Secrets = spec, spec.Secrets
+	o.spec.Secrets = spec.Secrets // no boot reads it now
 	o.publish()
 	state := o.rec.Status.Phase.State()
 	used.Keys = append([]string{}, secretKeys(spec)...)

@@ -31,7 +31,6 @@ import (
 type Records interface {
 	Insert(ctx context.Context, r store.Record) error
 	Update(ctx context.Context, id string, st store.Status) error
-	UpdateSpec(ctx context.Context, id string, spec api.InstanceSpec) error
 	Delete(ctx context.Context, id string) error
 	Revise(ctx context.Context, id string, spec api.InstanceSpec) error
 	All(ctx context.Context) ([]store.Record, error)
