@@ -73,13 +73,13 @@ func probeKVM(ctx context.Context) error {
 		return err
 	}
 	defer dev.Close()
-	if err := checkOthers(dev); err != nil {
-		return err
-	}
 	if err := checkInterface(dev); err != nil {
 		return err
 	}
 	if err := checkProcessor(); err != nil {
+		return err
+	}
+	if err := checkOthers(dev); err != nil {
 		return err
 	}
 	return runProbeGuest(ctx, dev, probeCode)
