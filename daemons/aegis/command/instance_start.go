@@ -1,9 +1,11 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -21,7 +23,10 @@ func (a *app) instanceStart() *cobra.Command {
 With names it starts instances that are there, also disabled ones. With a
 command it makes a new one and starts it in the background; where --name is that
 of an instance at rest with the same command, that one is started again. The
-program has no terminal and no standard input.`,
+program has no terminal and no standard input.
+
+It returns when the program runs, and fails with the reason when it does not
+come to that; the instance stays in either case. --no-wait returns at once.`,
 		Example: `  aegis instance start --name web --restart always -- python3 -m http.server
   aegis instance start web`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,6 +44,7 @@ program has no terminal and no standard input.`,
 	}
 	f.addFlags(cmd)
 	f.out.addFlags(cmd)
+	f.addNoWait(cmd)
 	return cmd
 }
 
@@ -49,7 +55,7 @@ func (a *app) startNamed(cmd *cobra.Command, f runFlags, names []string) error {
 	}
 	var odd error
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if flag.Name != "name" && flag.Name != "output" && flag.Name != "quiet" {
+		if !slices.Contains([]string{"name", "output", "quiet", "no-wait"}, flag.Name) {
 			odd = fmt.Errorf("--%s without a command: it is for a new instance: expected -- COMMAND [ARG...]", flag.Name)
 		}
 	})
@@ -62,6 +68,9 @@ func (a *app) startNamed(cmd *cobra.Command, f runFlags, names []string) error {
 	return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
 		return each(names, func(name string) error {
 			in, err := aegis.Start(ctx, name)
+			if err == nil {
+				in, err = f.started(ctx, aegis, in)
+			}
 			if err != nil {
 				return err
 			}
@@ -84,10 +93,32 @@ func (a *app) startNew(cmd *cobra.Command, f runFlags, argv []string, code int) 
 	}
 	defer client.Close()
 	in, err := client.Create(ctx, api.Caller{}, spec)
+	if err == nil {
+		in, err = f.started(ctx, client, in)
+	}
 	if err != nil {
 		return exitError{code: code, err: err}
 	}
 	return a.printStarted(in, f.out)
+}
+
+// started waits until an instance that starts in the background runs, or has
+// run; what keeps it from running is the error.
+func (f runFlags) started(ctx context.Context, aegis api.Aegis, in api.Instance) (api.Instance, error) {
+	if f.noWait || in.Phase == api.PhaseRunning {
+		return in, nil
+	}
+	now, err := aegis.Wait(ctx, in.ID, api.UntilRunning)
+	if api.CodeOf(err) == api.BadState { // it is at rest already
+		now, err = aegis.Get(ctx, in.ID)
+	}
+	if ctx.Err() != nil {
+		return in, fmt.Errorf("instance %s goes on starting in the background: %w", in.ID, err)
+	}
+	if err == nil && now.Phase == api.PhaseFailed {
+		err = fmt.Errorf("instance %s: %s", cmp.Or(in.Handle, in.ID), now.LastError)
+	}
+	return now, err
 }
 
 func (a *app) printStarted(in api.Instance, out listing) error {

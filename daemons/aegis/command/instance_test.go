@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,9 @@ type livingAegis struct {
 	fakeAegis
 	calls  []string
 	events []api.Event
+	// becomes is the phase of what is made, once it has started; "" means
+	// running.
+	becomes api.Phase
 }
 
 func newLiving() *livingAegis {
@@ -94,7 +98,11 @@ func (f *livingAegis) Rename(_ context.Context, ref, handle string) (api.Instanc
 }
 
 func (f *livingAegis) Wait(_ context.Context, ref string, until api.Until) (api.Instance, error) {
-	return f.find("wait until "+string(until), ref)
+	in, err := f.find("wait until "+string(until), ref)
+	if err == nil && until == api.UntilRunning && (in.Phase == api.PhaseStopped || in.Phase == api.PhaseFailed) {
+		return in, api.Errorf(api.BadState, "instance %s is %s", ref, in.Phase)
+	}
+	return in, err
 }
 
 func (f *livingAegis) Prune(_ context.Context, age time.Duration, dry bool) ([]string, error) {
@@ -110,7 +118,16 @@ func (f *livingAegis) Create(_ context.Context, _ api.Caller, spec api.InstanceS
 	if spec.Handle == "again" {
 		starts = 2
 	}
-	return api.Instance{ID: "inst-7", Handle: spec.Handle, Starts: starts}, nil
+	in := api.Instance{ID: "inst-7", Handle: spec.Handle, Starts: starts, Phase: api.PhaseStarting}
+	later := in
+	if later.Phase = f.becomes; later.Phase == "" {
+		later.Phase = api.PhaseRunning
+	}
+	if later.Phase == api.PhaseFailed {
+		later.LastError = "no such image"
+	}
+	f.instances = append(f.instances, later)
+	return in, nil
 }
 
 func (f *livingAegis) Events(context.Context) (<-chan api.Event, error) {
@@ -145,7 +162,7 @@ func TestInstanceVerbs(t *testing.T) {
 		{"instance wait --until running web", 0, "", "", []string{"wait until running web"}},
 		{"instance start web", 0, "Instance restarted: inst-1\nHandle: web\n", "", []string{"start web"}},
 		{"instance start --name web -o name", 0, "web\n", "", []string{"start web"}},
-		{"instance start inst-2 web -q", 0, "inst-2\ninst-1\n", "", []string{"start inst-2", "start web"}},
+		{"instance start inst-2 web -q", 0, "inst-2\ninst-1\n", "", []string{"start inst-2", "wait until running inst-2", "get inst-2", "start web"}},
 		{"instance list --running -q", 0, "inst-1\n", "", nil},
 		{"instance list --stopped -o name", 0, "inst-2\n", "", nil},
 		{"instance list --label team=a -q", 0, "inst-1\n", "", nil},
@@ -231,6 +248,30 @@ func TestNewInstancesHaveASpec(t *testing.T) {
 	serve(t, newLiving())
 	if _, stdout, _ := aegis(t, "instance", "start", "--name", "again", "--", "x"); stdout != "Instance restarted: inst-7\nHandle: again\n" {
 		t.Errorf("started again: %q", stdout)
+	}
+}
+
+func TestAStartIsOverWhenTheProgramRunsOrCannot(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		becomes api.Phase
+		code    int
+		stderr  string
+		waits   bool
+	}{
+		{"instance start -q --name web -- x", api.PhaseRunning, 0, "", true},
+		{"instance start -q --name web -- x", api.PhaseStopped, 0, "", true}, // it has run
+		{"instance start -q --name web -- x", api.PhaseFailed, 1, "aegis: instance web: no such image\n", true},
+		{"run -d -q -- x", api.PhaseFailed, 125, "aegis: instance inst-7: no such image\n", true},
+		{"run -d -q --no-wait -- x", api.PhaseFailed, 0, "", false},
+	} {
+		f := newLiving()
+		f.instances, f.becomes = nil, c.becomes
+		serve(t, f)
+		code, _, stderr := aegis(t, strings.Fields(c.line)...)
+		if code != c.code || stderr != c.stderr || c.waits != slices.Contains(f.calls, "wait until running inst-7") {
+			t.Errorf("%s, %s: exit %d, %q, calls %q", c.line, c.becomes, code, stderr, f.calls)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ type runFlags struct {
 	env                        variables
 	timeout                    time.Duration
 	life                       lifeFlags
-	detach                     bool
+	detach, noWait             bool
 	out                        listing // of --detach
 }
 
@@ -58,7 +58,12 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	flags.BoolVarP(&f.detach, "detach", "d", false, "do not wait: run it in the background as an instance that stays")
 	f.addFlags(cmd)
 	f.out.addFlags(cmd)
+	f.addNoWait(cmd)
 	return cmd
+}
+
+func (f *runFlags) addNoWait(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "in the background: do not wait until the program runs")
 }
 
 // addFlags gives a command the flags of a new instance.
@@ -124,6 +129,8 @@ func (f runFlags) checkDetach(cmd *cobra.Command) error {
 		return nil
 	case given("output") || f.out.quiet:
 		return errors.New("--output and --quiet are for --detach: without it the program's output is all there is")
+	case f.noWait:
+		return errors.New("--no-wait is for --detach: without it the program is what is waited for")
 	case f.life.restart != "" && f.life.restart != string(api.RestartNever):
 		return errors.New("--restart is for --detach: without it the machine goes when the program ends")
 	}
