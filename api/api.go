@@ -81,4 +81,5 @@ type Aegis interface {
 	Sessions
 	SecretUse
 	Life
+	Images
 }

@@ -11,9 +11,13 @@ type InstanceSpec struct {
 	// Command is the argv of the primary process; required. It replaces the
 	// image's command and follows its entrypoint, if it has one.
 	Command []string `json:"command"`
-	// ImageRef names the image: empty for the base image, the path of an OCI
-	// layout (absolute, or oci:PATH[:TAG]), or the digest of a known image.
+	// ImageRef names the image: empty for the base image, a name such as
+	// debian:12, the path of an OCI layout (absolute, or oci:PATH[:TAG]), or
+	// the digest of an image that is here.
 	ImageRef string `json:"image_ref,omitempty"`
+	// Pull says when the registry is asked for an image with a name; empty
+	// means missing. It is for the first start: later ones use the same image.
+	Pull PullPolicy `json:"pull,omitempty"`
 	// Env is added to the image's environment and wins over it.
 	Env map[string]string `json:"env,omitempty"`
 	// Workdir and User of the primary process; empty means the image's.

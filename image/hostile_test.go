@@ -4,45 +4,140 @@ import (
 	"archive/tar"
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagetest"
+	"github.com/xfeldman/aegisvm/image/registry"
 )
 
-// refuse prepares a layout that must be refused, and checks that nothing is
-// left of it and nothing beside the store was touched.
+// door is a way for an image to come in.
+type door func(t *testing.T, s *image.Local, layout string) error
+
+func preparing(t *testing.T, s *image.Local, layout string) error {
+	_, err := s.Prepare(t.Context(), layout, nil)
+	return err
+}
+
+func loading(t *testing.T, s *image.Local, layout string) error {
+	_, err := s.Load(t.Context(), imagetest.OpenFile(t, imagetest.LayoutTar(t, layout)), "", nil)
+	return err
+}
+
+// refuse tries to prepare a layout that must be refused.
 func refuse(t *testing.T, layout string, limits image.Limits, code api.Code, message string) {
 	t.Helper()
-	parent := t.TempDir()
-	canary := filepath.Join(parent, "canary")
-	if err := os.WriteFile(canary, []byte("alive"), 0o600); err != nil {
-		t.Fatal(err)
+	refuseAt(t, preparing, layout, image.Options{Limits: limits}, code, message)
+}
+
+// refuseEverywhere tries to bring a layout in through every door.
+func refuseEverywhere(t *testing.T, layout string, limits image.Limits, code api.Code, message string) {
+	t.Helper()
+	refuse(t, layout, limits, code, message)
+	refuseAt(t, loading, layout, image.Options{Limits: limits}, code, message)
+	refusePulled(t, layout, limits, code, message)
+}
+
+// refusePulled tries to pull a layout from a registry that serves it as it is.
+func refusePulled(t *testing.T, layout string, limits image.Limits, code api.Code, message string) {
+	t.Helper()
+	r := imagetest.ServeLayout(t, layout)
+	pulling := func(t *testing.T, s *image.Local, _ string) error {
+		_, err := s.Pull(t.Context(), r.Host+"/img:1", "", nil)
+		return err
 	}
+	refuseAt(t, pulling, layout, image.Options{Limits: limits, Registry: registry.Options{Config: r.Config(t)}}, code, message)
+}
+
+// refuseAt tries one door, and checks that nothing is left of the image and
+// nothing beside the store was touched.
+func refuseAt(t *testing.T, enter door, layout string, opts image.Options, code api.Code, message string) {
+	t.Helper()
+	parent := t.TempDir()
+	canaries := plantCanaries(t, parent)
 	store := filepath.Join(parent, "store")
-	s := open(t, store, image.Options{Limits: limits})
-	_, err := s.Prepare(t.Context(), layout, nil)
+	s := open(t, store, opts)
+	err := enter(t, s, layout)
 	if api.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err), message) {
 		t.Errorf("got %q: %v\nexpected %q with %q", api.CodeOf(err), err, code, message)
 	}
-	if err != nil && strings.ContainsAny(err.Error(), "\n\r\x00\x1b") {
+	if err != nil && (strings.ContainsAny(err.Error(), "\n\r\x00\x1b") || len(err.Error()) > 1000) {
 		t.Errorf("the message is not one clean line: %q", err)
 	}
-	if b, err := os.ReadFile(canary); err != nil || string(b) != "alive" {
-		t.Errorf("canary: %q, %v", b, err)
+	if all, err := s.List(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("listed: %+v, %v", all, err)
 	}
-	beside, err := os.ReadDir(parent)
-	if err != nil || len(beside) != 2 {
-		t.Errorf("beside the store: %v, %v", beside, err)
-	}
+	canaries(t)
 	nothingLeft(t, store)
+}
+
+// plantCanaries plants a tree around where a store will be, and returns what
+// checks that it is as it was.
+func plantCanaries(t *testing.T, parent string) (check func(t *testing.T)) {
+	t.Helper()
+	for _, name := range []string{"canary", "a", "etc/passwd", "etc/hostname", "d/f", "blobs/sha256/x"} {
+		path := filepath.Join(parent, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("alive "+name), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("canary", filepath.Join(parent, "link")); err != nil {
+		t.Fatal(err)
+	}
+	before := census(t, parent)
+	return func(t *testing.T) {
+		t.Helper()
+		if diff := cmp.Diff(before, census(t, parent)); diff != "" {
+			t.Errorf("around the store: %s", diff)
+		}
+	}
+}
+
+// census describes every file below dir but those of the store.
+func census(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if p == filepath.Join(dir, "store") {
+			return fs.SkipDir
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if p == dir {
+			return nil
+		}
+		text := ""
+		if info.Mode().IsRegular() {
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			text = string(b)
+		}
+		all = append(all, fmt.Sprintf("%s %s %s %q", p, info.Mode(), info.ModTime(), text))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // nothingLeft fails if the store holds more than locks.
@@ -100,10 +195,17 @@ func TestHostileLayersAreRefused(t *testing.T) {
 		"more content than allowed":      {entries{file("a", "12345")}, image.Limits{Bytes: 4}, api.LimitExceeded, "more than 4 bytes"},
 		"more names than allowed":        {entries{file("abcdefgh", "")}, image.Limits{Metadata: 4}, api.LimitExceeded, "more than 4 bytes of names"},
 		"a control character in a name":  {entries{file("\x1b[31m\n/..", "")}, image.Limits{}, api.InvalidArgument, `\x1b`},
+		"a hard link through a link out": {entries{symlink("out", "../../.."), link("a", "out/canary")}, image.Limits{}, api.InvalidArgument, "no file of the image"},
+		"a hard link to a link's target": {entries{symlink("s", "/etc/passwd"), link("a", "s/x")}, image.Limits{}, api.InvalidArgument, "no file of the image"},
+		"a hard link before its target":  {entries{link("a", "b"), file("b", "")}, image.Limits{}, api.InvalidArgument, "no file of the image"},
+		"a whiteout of the root":         {entries{file("..", "")}, image.Limits{}, api.InvalidArgument, `holds ".."`},
+		"a device below a link out":      {entries{symlink("l", "/dev/null"), {Header: tar.Header{Typeflag: tar.TypeChar, Name: "l/x/../sda", Devmajor: 8}}}, image.Limits{}, api.InvalidArgument, `holds ".."`},
+		"a negative minor number":        {entries{{Header: tar.Header{Typeflag: tar.TypeBlock, Name: "n", Devminor: 1 << 21, Format: tar.FormatGNU}}}, image.Limits{}, api.InvalidArgument, "device 0:2097152"},
+		"a link with an endless target":  {entries{symlink("a", strings.Repeat("x/", 3000))}, image.Limits{}, api.InvalidArgument, "symbolic link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			refuse(t, imagetest.Layout(t, imagetest.Of(entries{file("ok", "ok")}, test.layer)), test.limits, test.code, test.message)
+			refuseEverywhere(t, imagetest.Layout(t, imagetest.Of(entries{file("ok", "ok")}, test.layer)), test.limits, test.code, test.message)
 		})
 	}
 }
@@ -139,7 +241,7 @@ func TestBombsAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			refuse(t, imagetest.Layout(t, imagetest.Image{Layers: []imagetest.Layer{test.layer}}), image.Limits{}, api.LimitExceeded, test.message)
+			refuseEverywhere(t, imagetest.Layout(t, imagetest.Image{Layers: []imagetest.Layer{test.layer}}), image.Limits{}, api.LimitExceeded, test.message)
 		})
 	}
 }
@@ -181,16 +283,24 @@ func TestOtherImagesAreRefused(t *testing.T) {
 		code    api.Code
 		message string
 	}{
-		"for another architecture":            {[]imagetest.Image{other}, api.InvalidArgument, "holds no image for linux/"},
-		"with a bad environment":              {[]imagetest.Image{env}, api.InvalidArgument, "expected KEY=VALUE"},
-		"with too many layers":                {[]imagetest.Image{many}, api.LimitExceeded, "has 200 layers"},
-		"where several are and none is named": {[]imagetest.Image{two, three}, api.InvalidArgument, `TAG of "two", "three"`},
+		"for another architecture": {[]imagetest.Image{other}, api.InvalidArgument, "holds no image for linux/"},
+		"with a bad environment":   {[]imagetest.Image{env}, api.InvalidArgument, "expected KEY=VALUE"},
+		"with too many layers":     {[]imagetest.Image{many}, api.LimitExceeded, "has 200 layers"},
+		"larger than allowed":      {[]imagetest.Image{ok}, api.LimitExceeded, "more than 100 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			refuse(t, imagetest.Layout(t, test.images...), image.Limits{}, test.code, test.message)
+			limits := image.Limits{}
+			if name == "larger than allowed" {
+				limits.Packed = 100
+				refuseAt(t, loading, imagetest.Layout(t, test.images...), image.Options{Limits: limits}, test.code, test.message)
+				refusePulled(t, imagetest.Layout(t, test.images...), limits, test.code, test.message)
+				return
+			}
+			refuseEverywhere(t, imagetest.Layout(t, test.images...), limits, test.code, test.message)
 		})
 	}
+	refuse(t, imagetest.Layout(t, two, three), image.Limits{}, api.InvalidArgument, `TAG of "two", "three"`)
 }
 
 func TestATagChoosesAndIndexesAreFollowed(t *testing.T) {

@@ -30,8 +30,8 @@ type Config struct {
 	User       string   `json:"user,omitempty"`
 }
 
-// Progress is told while Prepare works: a stage ("resolving", "building",
-// "ready") and, where known, how many of how many bytes are done.
+// Progress is told while an image is prepared: a stage ("resolving",
+// "downloading", "building", "ready") and, where known, how many of how many bytes are done.
 type Progress struct {
 	Stage       string `json:"stage"`
 	Done, Total int64
@@ -47,14 +47,12 @@ const DiskSize = 16 << 30
 // when the disk is full.
 type Store interface {
 	// Prepare makes sure that the image's disk exists. ref is empty for the
-	// base image, "oci:PATH[:TAG]" or an absolute PATH of an OCI layout, or a
-	// digest that was prepared before. progress may be nil; it is called in
-	// order and must not block.
+	// base image, "oci:PATH[:TAG]" or an absolute PATH of an OCI layout, or
+	// the digest or the name of an image that is here. progress may be nil; it
+	// is called in order and must not block.
 	Prepare(ctx context.Context, ref string, progress func(Progress)) (Image, error)
 	// Open opens the disk of a prepared image read-only.
 	Open(ctx context.Context, digest string) (*os.File, error)
-	// List tells the prepared images.
-	List(ctx context.Context) ([]Image, error)
 	// CreateDisk makes the writable disk named id, an empty ext4 of DiskSize;
 	// Exists if there is one.
 	CreateDisk(ctx context.Context, id string) error
@@ -64,4 +62,6 @@ type Store interface {
 	DeleteDisk(ctx context.Context, id string) error
 	// Disks tells the names of the writable disks.
 	Disks(ctx context.Context) ([]string, error)
+
+	Library
 }

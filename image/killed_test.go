@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 
 // TestMain lets the test program be a process that is killed while it works.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("AEGIS_TEST_PULLS"); dir != "" {
+		pullUntilKilled(dir, os.Getenv("AEGIS_TEST_REGISTRY"), os.Getenv("AEGIS_TEST_REF"))
+	}
 	if dir := os.Getenv("AEGIS_TEST_STORE"); dir != "" {
 		workUntilKilled(dir, os.Getenv("AEGIS_TEST_LAYOUT"))
 	}
@@ -76,6 +80,7 @@ func killAfter(t *testing.T, dir, layout string, lines int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +89,9 @@ func killAfter(t *testing.T, dir, layout string, lines int) {
 			t.Error(said.Text())
 		}
 	}
-	cmd.Process.Signal(syscall.SIGKILL)
+	// With its children: one that has not become mke2fs yet holds its locks.
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	io.Copy(io.Discard, out) // until the last of them has gone
 	cmd.Wait()
 }
 

@@ -31,12 +31,13 @@ const (
 	maxIndexes  = 64      // of one layout
 )
 
-// layout reads an OCI image layout. It opens nothing outside its directory,
-// whatever symbolic links that holds.
+// layout reads an OCI image layout.
 type layout struct {
-	root *os.Root
-	path string
-	arch string
+	files files
+	path  string // for messages
+	arch  string
+	// obtain, if not nil, brings a blob that is not there yet.
+	obtain func(ctx context.Context, what string, d ocispec.Descriptor) error
 	// opened are the indexes that were read, each once however often it is
 	// named.
 	opened map[digest.Digest]bool
@@ -47,14 +48,25 @@ func openLayout(path, arch string) (*layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no OCI layout: %w", err)
 	}
-	return &layout{root: root, path: path, arch: arch}, nil
+	return &layout{files: folder{root}, path: path, arch: arch}, nil
 }
 
-func (l *layout) Close() error { return l.root.Close() }
+func (l *layout) Close() error { return l.files.Close() }
 
-// open opens a regular file of the layout; a FIFO there does not block.
-func (l *layout) open(name string) (*os.File, int64, error) {
-	f, err := l.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+// files is what a layout consists of.
+type files interface {
+	// open opens a regular file and tells its size.
+	open(name string) (io.ReadCloser, int64, error)
+	Close() error
+}
+
+// folder is a layout's directory. It opens nothing outside, whatever symbolic
+// links there are.
+type folder struct{ *os.Root }
+
+// open opens a regular file; a FIFO there does not block.
+func (d folder) open(name string) (io.ReadCloser, int64, error) {
+	f, err := d.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errno := unix.Errno(0); err != nil && !errors.As(err, &errno) {
 		return nil, 0, broken("%s is a link out of the layout: expected a file", name)
 	}
@@ -75,7 +87,7 @@ func (l *layout) open(name string) (*os.File, int64, error) {
 // index reads index.json, the one file that no digest covers.
 func (l *layout) index() (ocispec.Index, error) {
 	var idx ocispec.Index
-	f, size, err := l.open(ocispec.ImageIndexFile)
+	f, size, err := l.files.open(ocispec.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return idx, broken("%s has no index.json: expected an OCI image layout", l.path)
 	}
@@ -209,7 +221,7 @@ func (l *layout) document(ctx context.Context, what string, d ocispec.Descriptor
 // verify reads a blob to its last byte, copies it to w, and compares its size
 // and digest with what the descriptor says.
 func (l *layout) verify(ctx context.Context, what string, d ocispec.Descriptor, w io.Writer, p *progress) error {
-	f, err := l.blob(what, d)
+	f, err := l.blob(ctx, what, d)
 	if err != nil {
 		return err
 	}
@@ -226,11 +238,16 @@ func (l *layout) verify(ctx context.Context, what string, d ocispec.Descriptor, 
 }
 
 // blob opens a blob whose size is what the descriptor says.
-func (l *layout) blob(what string, d ocispec.Descriptor) (*os.File, error) {
+func (l *layout) blob(ctx context.Context, what string, d ocispec.Descriptor) (io.ReadCloser, error) {
 	if !digestPattern.MatchString(string(d.Digest)) {
-		return nil, broken("%s has the digest %q: expected sha256: and 64 hexadecimal digits", what, d.Digest)
+		return nil, broken("%s has the digest %.100q: expected sha256: and 64 hexadecimal digits", what, d.Digest)
 	}
-	f, size, err := l.open("blobs/sha256/" + d.Digest.Encoded())
+	if l.obtain != nil {
+		if err := l.obtain(ctx, what, d); err != nil {
+			return nil, err
+		}
+	}
+	f, size, err := l.files.open("blobs/sha256/" + d.Digest.Encoded())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, broken("%s is missing: %s is not among the blobs", what, d.Digest)
 	}

@@ -62,6 +62,20 @@ func tryExclusive(f *os.File) (unlock func(), ok bool, err error) {
 	return func() { flock(f, unix.LOCK_UN) }, err == nil, err
 }
 
+// tryLockFile locks the file at path against everybody if nobody has it
+// locked now.
+func tryLockFile(path string) (unlock func(), ok bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, ok, err := tryExclusive(f); err != nil || !ok {
+		f.Close()
+		return nil, false, err
+	}
+	return func() { f.Close() }, true, nil
+}
+
 // lockFile makes and locks the file at path against other processes and
 // other openers in this one. The file stays: deleting it would let a waiter
 // lock a file that nobody else sees.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,9 +20,10 @@ import (
 
 // The stages of Progress.
 const (
-	StageResolving = "resolving"
-	StageBuilding  = "building"
-	StageReady     = "ready"
+	StageResolving   = "resolving"
+	StageDownloading = "downloading"
+	StageBuilding    = "building"
+	StageReady       = "ready"
 )
 
 const (
@@ -39,11 +41,19 @@ func (s *Local) Prepare(ctx context.Context, ref string, report func(Progress)) 
 	p := &progress{report: report}
 	img, err := s.resolve(ctx, r, p)
 	if err != nil {
-		return Image{}, failure(fmt.Errorf("image %s: %w", r, err))
+		return Image{}, failure(about(r.String(), err))
 	}
 	img.Ref = ref
 	p.stage(StageReady)
 	return img, nil
+}
+
+// about names the image that an error is about, unless it does so itself.
+func about(image string, err error) error {
+	if prefix := "image " + image; strings.HasPrefix(err.Error(), prefix) {
+		return err
+	}
+	return fmt.Errorf("image %s: %w", image, err)
 }
 
 // String names the reference in messages.
@@ -51,6 +61,8 @@ func (r reference) String() string {
 	switch {
 	case r.digest != "":
 		return r.digest
+	case r.name != "":
+		return r.name
 	case r.tag != "":
 		return fmt.Sprintf("%q", r.layout+":"+r.tag)
 	default:
@@ -60,8 +72,11 @@ func (r reference) String() string {
 
 // resolve finds the image and builds its disk where it is missing.
 func (s *Local) resolve(ctx context.Context, r reference, p *progress) (Image, error) {
-	if r.digest != "" {
-		return s.prepared(r.digest)
+	switch {
+	case r.digest != "":
+		return s.digest(ctx, r.digest, p)
+	case r.name != "":
+		return s.named(ctx, r.name, p)
 	}
 	p.stage(StageResolving)
 	l, err := openLayout(r.layout, s.arch)
@@ -145,8 +160,7 @@ func (s *Local) make(ctx context.Context, src *source, p *progress) (Image, erro
 // build makes the image's directory beside its place and moves it there.
 func (s *Local) build(ctx context.Context, src *source, p *progress) (Image, error) {
 	start := time.Now()
-	p.total = 2 * src.size()
-	p.add(0)
+	p.begin(StageBuilding, 2*src.size())
 	if err := src.verify(ctx, p); err != nil {
 		return Image{}, err
 	}
@@ -225,7 +239,7 @@ func (s *source) writeDisk(ctx context.Context, dir string, limits Limits, p *pr
 // configuration tells.
 func (s *source) merge(ctx context.Context, i int, t *tree, sp *spool, p *progress) error {
 	l := s.layers[i]
-	blob, err := s.layout.blob(s.name(i), l)
+	blob, err := s.layout.blob(ctx, s.name(i), l)
 	if err != nil {
 		return err
 	}

@@ -3,31 +3,50 @@ package image
 import (
 	"context"
 	"io"
+	"sync"
 )
 
 // step is how many bytes pass between two reports.
-const step = 4 << 20
+const step = 1 << 20
 
-// progress reports how much of the work of a build is done. It is used by one
-// goroutine.
+// progress reports how much of a stage is done, in order.
 type progress struct {
-	report         func(Progress)
+	report func(Progress)
+
+	mu             sync.Mutex // guards the fields below and the order of reports
+	name           string
 	done, total    int64
 	lastlyReported int64
 }
 
 // stage reports that another stage began.
 func (p *progress) stage(name string) {
-	if p.report != nil {
-		p.report(Progress{Stage: name})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tell(Progress{Stage: name})
+}
+
+// begin starts a stage whose bytes are counted.
+func (p *progress) begin(name string, total int64) {
+	p.mu.Lock()
+	p.name, p.total, p.done, p.lastlyReported = name, total, 0, 0
+	p.mu.Unlock()
+	p.add(0)
+}
+
+func (p *progress) add(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
+	if p.done-p.lastlyReported >= step || p.done == p.total {
+		p.lastlyReported = p.done
+		p.tell(Progress{Stage: p.name, Done: p.done, Total: p.total})
 	}
 }
 
-func (p *progress) add(n int) {
-	p.done += int64(n)
-	if p.report != nil && (p.done-p.lastlyReported >= step || p.done == p.total) {
-		p.lastlyReported = p.done
-		p.report(Progress{Stage: StageBuilding, Done: p.done, Total: p.total})
+func (p *progress) tell(told Progress) {
+	if p.report != nil {
+		p.report(told)
 	}
 }
 
@@ -44,7 +63,7 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	}
 	n, err := r.r.Read(b)
 	if r.p != nil {
-		r.p.add(n)
+		r.p.add(int64(n))
 	}
 	return n, err
 }

@@ -5,12 +5,14 @@ import (
 	"strings"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/image/registry"
 )
 
-// reference is an image reference, taken apart: either the digest of a
-// prepared image or a manifest of an OCI layout.
+// reference is an image reference, taken apart: the digest of an image that
+// is here, the name of one in a registry, or a manifest of an OCI layout.
 type reference struct {
 	digest string
+	name   string // with the defaults filled in
 	layout string // absolute path of the layout
 	tag    string // which manifest of the layout; empty if there is but one
 }
@@ -34,8 +36,11 @@ func parseRef(ref, base string) (reference, error) {
 	case filepath.IsAbs(ref):
 		return reference{layout: filepath.Clean(ref)}, nil
 	default:
-		return reference{}, api.Errorf(api.InvalidArgument,
-			"image %q: expected oci:PATH[:TAG] or the absolute path of an OCI layout, or the sha256: digest of a prepared image; pulls from registries come with aegis image pull", ref)
+		n, err := registry.Parse(ref)
+		if err != nil {
+			return reference{}, err
+		}
+		return reference{name: n.String()}, nil
 	}
 }
 
@@ -54,4 +59,11 @@ func parseLayout(ref, rest string) (reference, error) {
 	}
 	r.layout = filepath.Clean(r.layout)
 	return r, nil
+}
+
+// Named tells whether ref is the name of an image in a registry, so that Pull
+// can bring it.
+func Named(ref string) bool {
+	r, err := parseRef(ref, "")
+	return err == nil && r.name != ""
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/image/registry"
 )
 
 // Options say where a Local store finds things and how much an image may ask
@@ -24,6 +25,8 @@ type Options struct {
 	Limits Limits
 	// Log receives what nobody asked for; the default discards it.
 	Log *slog.Logger
+	// Registry says how to speak to registries.
+	Registry registry.Options
 }
 
 // Limits bound what the build of one image's disk may use; beyond them
@@ -42,6 +45,9 @@ type Limits struct {
 	// Ratio is how many times larger than itself a layer may unpack,
 	// default 200; it applies to what is larger than 64 MiB unpacked.
 	Ratio int64
+	// Packed is the size of all layers as they are stored and downloaded, and
+	// of an archive that is loaded; default 8 GiB.
+	Packed int64
 }
 
 func (l Limits) orDefault() Limits {
@@ -51,6 +57,7 @@ func (l Limits) orDefault() Limits {
 		Bytes:    cmp.Or(l.Bytes, 12<<30),
 		Metadata: cmp.Or(l.Metadata, 128<<20),
 		Ratio:    cmp.Or(l.Ratio, 200),
+		Packed:   cmp.Or(l.Packed, 8<<30),
 	}
 }
 
@@ -62,6 +69,8 @@ const maxBuilds = 1
 //
 //	images/<sha256>/disk.erofs  the disk of a prepared image
 //	images/<sha256>/meta.json   its Image
+//	oci/                        an OCI layout: what was pulled or loaded, its
+//	                            index.json with the names
 //	disks/<id>                  the writable disks
 //	disks/.template-*           the empty ext4 that they are copies of
 //
@@ -70,6 +79,7 @@ const maxBuilds = 1
 // the directory.
 type Local struct {
 	images, disks string
+	oci           string
 	base          string
 	arch          string
 	limits        Limits
@@ -78,6 +88,7 @@ type Local struct {
 	digests       keyedLock
 	template      keyedLock
 	builds        chan struct{}
+	registry      *registry.Client
 	mke2fs        []string
 }
 
@@ -89,12 +100,15 @@ func Open(dir string, opts Options) (*Local, error) {
 	s := &Local{
 		images: filepath.Join(dir, "images"),
 		disks:  filepath.Join(dir, "disks"),
+		oci:    filepath.Join(dir, "oci"),
 		base:   opts.Base,
 		arch:   runtime.GOARCH,
 		limits: opts.Limits.orDefault(),
 		log:    cmp.Or(opts.Log, slog.New(slog.DiscardHandler)).With("component", "image"),
 		builds: make(chan struct{}, maxBuilds),
 		mke2fs: mke2fsPaths,
+
+		registry: registry.New(opts.Registry),
 	}
 	for _, d := range []string{s.images, s.disks} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -106,7 +120,10 @@ func Open(dir string, opts Options) (*Local, error) {
 		return nil, failure(fmt.Errorf("open image store: %w", err))
 	}
 	s.lock = lock
-	if err := s.sweep(); err != nil {
+	if err = s.openKept(); err == nil {
+		err = s.sweep()
+	}
+	if err != nil {
 		lock.Close()
 		return nil, failure(fmt.Errorf("open image store: %w", err))
 	}
@@ -114,7 +131,10 @@ func Open(dir string, opts Options) (*Local, error) {
 }
 
 // Close releases the store; what it keeps stays.
-func (s *Local) Close() error { return s.lock.Close() }
+func (s *Local) Close() error {
+	s.registry.Close()
+	return s.lock.Close()
+}
 
 // sweep deletes unfinished work, unless another process is at work now: then
 // it is left to a later Open.
@@ -124,8 +144,8 @@ func (s *Local) sweep() error {
 		return err
 	}
 	defer unlock()
-	for _, d := range []string{s.images, s.disks} {
-		stale, err := filepath.Glob(filepath.Join(d, ".tmp-*"))
+	for _, pattern := range []string{s.images + "/.tmp-*", s.disks + "/.tmp-*", s.oci + "/.umoci-*"} {
+		stale, err := filepath.Glob(pattern)
 		if err != nil {
 			return err
 		}
@@ -163,22 +183,5 @@ func (s *Local) Open(_ context.Context, digest string) (*os.File, error) {
 }
 
 func unknownImage(digest string) error {
-	return api.Errorf(api.NotFound, "image %s is not prepared here: give the path of its OCI layout instead", digest)
-}
-
-// List tells the prepared images.
-func (s *Local) List(context.Context) ([]Image, error) {
-	dirs, err := os.ReadDir(s.images)
-	if err != nil {
-		return nil, failure(err)
-	}
-	images := []Image{}
-	for _, d := range dirs {
-		img, err := s.prepared("sha256:" + d.Name())
-		if err != nil {
-			continue // unfinished, or not ours
-		}
-		images = append(images, img)
-	}
-	return images, nil
+	return api.Errorf(api.NotFound, "image %s is not here: give its name, or the path of its OCI layout, instead", digest)
 }

@@ -26,6 +26,14 @@
 //	POST   /v1/secrets/rotate-key       rotate the key   200 {"status":"rotated"}
 //	POST   /v1/instances/{id}/rejoin    Upgrade          101, then a session
 //	PUT    /v1/instances/{id}/secrets   {"secrets":[..]} 200 {"secret_keys":[..],"restart_required":BOOL}
+//	GET    /v1/images                   images           200 [image]
+//	GET    /v1/images/{ref}             one image        200 image
+//	DELETE /v1/images/{ref}             remove           200 {"status":"deleted"}
+//	POST   /v1/images/{ref}/tag         {"name":NAME}    200 image
+//	POST   /v1/images/pull              {"ref":NAME}     200 NDJSON: progress, then {"image":...} or an error
+//	POST   /v1/images/prune             prune            200 [image]
+//	POST   /v1/images/load[?name=NAME]  a tar            200 [image]
+//	POST   /v1/images/save              {"refs":[REF]}   200 a tar
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //

@@ -57,6 +57,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 	for name, v := range map[string]any{
 		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{},
+		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
 	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

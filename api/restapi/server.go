@@ -52,7 +52,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // routes are the endpoints; openapi.json describes them and a test compares
 // the two.
 func (s *Server) routes() map[string]http.HandlerFunc {
-	return withLife(s, map[string]http.HandlerFunc{
+	return withImages(s, withLife(s, map[string]http.HandlerFunc{
 		"POST /v1/instances":             s.create,
 		"GET /v1/instances":              s.list,
 		"GET /v1/instances/{id}":         s.get,
@@ -69,7 +69,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
 		"POST /v1/instances/{id}/rejoin": s.rejoin,
 		"PUT /v1/instances/{id}/secrets": s.useSecrets,
-	})
+	}))
 }
 
 func (s *Server) handler() http.Handler {

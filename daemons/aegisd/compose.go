@@ -10,6 +10,7 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
+	"github.com/xfeldman/aegisvm/image/registry"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
 	"github.com/xfeldman/aegisvm/vmm/manager"
@@ -54,7 +55,10 @@ func composeSystem(ctx context.Context, o options, level *slog.LevelVar) (parts,
 // composeStandalone holds the image store and the machine manager in this
 // process. Machines live in workers of their own and outlive it.
 func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts, error) {
-	images, err := image.Open(o.state, image.Options{Base: filepath.Join(o.share, "base"), Log: log})
+	images, err := image.Open(o.state, image.Options{
+		Base: filepath.Join(o.share, "base"), Log: log,
+		Registry: registry.Options{Config: filepath.Join(o.home, "registries.json")},
+	})
 	if err != nil {
 		return parts{}, err
 	}

@@ -1,6 +1,7 @@
 // Command aegis-imaged keeps images and disks and serves them as
 // org.aegisvm.Image1 on the system bus. It is the only program that parses
-// images; it has no capability, no network, and executes nothing of an image.
+// images, and the one that speaks to registries; it has no capability and
+// executes nothing of an image.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
+	"github.com/xfeldman/aegisvm/image/registry"
 )
 
 func main() {
@@ -45,7 +47,9 @@ func main() {
 // run serves the store until ctx ends, on a new connection whenever the bus
 // was lost.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) error {
-	store, err := image.Open(o.state, image.Options{Base: base(o.share), Log: log})
+	store, err := image.Open(o.state, image.Options{
+		Base: base(o.share), Log: log, Registry: registry.Options{Config: o.registries},
+	})
 	if err != nil {
 		return err
 	}

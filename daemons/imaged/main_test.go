@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/bus/bustest"
 	"github.com/xfeldman/aegisvm/image/imagebus"
@@ -122,5 +123,33 @@ func TestASecondDaemonEndsAndSaysWhy(t *testing.T) {
 	d := start(t, "--bus", address, "--state", t.TempDir())
 	if err := d.Wait(); err == nil || !bytes.Contains(d.log.Bytes(), []byte("is taken")) {
 		t.Errorf("%v: %s", err, d.log.String())
+	}
+}
+
+func TestRegistriesAreThoseOfTheFile(t *testing.T) {
+	address, registries := bustest.Start(t), filepath.Join(t.TempDir(), "registries.json")
+	r := imagetest.NewRegistry(t)
+	d := r.Push(t, "img", "1", imagetest.Of([]imagetest.Entry{imagetest.File("a", "1")}))
+	conn := bustest.Dial(t, address)
+	changes, err := conn.SubscribeOwner(t.Context(), bus.ImageName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, "--bus", address, "--state", t.TempDir(), "--registries", registries)
+	owner(t, changes, true)
+	client := imagebus.NewClient(conn)
+	for text, want := range map[string]api.Code{"{": api.InvalidArgument, "{}": api.Unavailable} {
+		if err := os.WriteFile(registries, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Pull(t.Context(), r.Host+"/img:1", api.PullMissing, nil); api.CodeOf(err) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if err := os.WriteFile(registries, []byte(`{"insecure": ["`+r.Host+`"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if img, err := client.Pull(t.Context(), r.Host+"/img:1", api.PullMissing, nil); err != nil || img.Digest != string(d.Digest) {
+		t.Errorf("%+v, %v", img, err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 // options are the command line.
 type options struct {
-	bus, state, share, client string
-	version                   bool
+	bus, state, share, client, registries string
+	version                               bool
 }
 
 func parse(args []string) (o options, err error) {
@@ -19,6 +19,7 @@ func parse(args []string) (o options, err error) {
 	f.StringVar(&o.state, "state", "/var/lib/aegis/imaged", "`directory` of images and disks")
 	f.StringVar(&o.share, "share", "", "`directory` with the base image (default beside the program, else /usr/share/aegisvm)")
 	f.StringVar(&o.client, "client", "aegis", "`user` who may call, besides root")
+	f.StringVar(&o.registries, "registries", "/etc/aegis/registries.json", "`file` with mirrors and insecure registries")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -35,40 +35,62 @@ func (c *Client) Prepare(ctx context.Context, ref string, report func(image.Prog
 	if err := sendable(ref); err != nil {
 		return image.Image{}, err
 	}
+	var d bus.Dict
+	if err := c.during(ctx, report, "Prepare", bus.Args{ref}, &d); err != nil {
+		return image.Image{}, err
+	}
+	return fromDict[image.Image](d)
+}
+
+// during makes a call that works as long as we hold a session, which is its
+// last argument and tells its progress.
+func (c *Client) during(ctx context.Context, report func(image.Progress), method string, args bus.Args, results ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return image.Image{}, api.Errorf(api.Internal, "make a session: %w", err)
+		return api.Errorf(api.Internal, "make a session: %w", err)
 	}
 	reported := make(chan struct{})
 	go func() { // ends with ours, or with theirs when imaged has it no more
 		defer close(reported)
 		follow(ours, report)
 	}()
-	var d bus.Dict
-	err = c.manager.Call(ctx, "Prepare", bus.Args{ref, theirs}, &d)
+	err = c.manager.Call(ctx, method, append(args, theirs), results...)
 	theirs.Close()
 	if err != nil {
 		ours.Close()
 	}
 	<-reported // after it, report is not called any more
 	ours.Close()
+	return err
+}
+
+func fromDict[T any](d bus.Dict) (v T, err error) {
+	if err := bus.FromDict(d, &v); err != nil {
+		return v, api.Errorf(api.Internal, "answer of imaged: %w", err)
+	}
+	return v, nil
+}
+
+func fromDicts(dicts []bus.Dict, err error) ([]image.Info, error) {
+	all := make([]image.Info, len(dicts))
+	for i := 0; i < len(dicts) && err == nil; i++ {
+		all[i], err = fromDict[image.Info](dicts[i])
+	}
 	if err != nil {
-		return image.Image{}, err
+		return nil, err
 	}
-	var img image.Image
-	if err := bus.FromDict(d, &img); err != nil {
-		return image.Image{}, api.Errorf(api.Internal, "answer of imaged: %w", err)
-	}
-	return img, nil
+	return all, nil
 }
 
 // sendable refuses what a string on the bus cannot be; sending it would cost
 // the connection.
-func sendable(s string) error {
-	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		return api.Errorf(api.InvalidArgument, "%.80q: expected UTF-8 without NUL", s)
+func sendable(all ...string) error {
+	for _, s := range all {
+		if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+			return api.Errorf(api.InvalidArgument, "%.80q: expected UTF-8 without NUL", s)
+		}
 	}
 	return nil
 }
@@ -104,21 +126,6 @@ func (c *Client) open(ctx context.Context, method, name string) (*os.File, error
 	var f *os.File
 	err := c.manager.Call(ctx, method, bus.Args{name}, &f)
 	return f, err
-}
-
-// List implements image.Store.
-func (c *Client) List(ctx context.Context) ([]image.Image, error) {
-	var dicts []bus.Dict
-	if err := c.manager.Call(ctx, "ListImages", nil, &dicts); err != nil {
-		return nil, err
-	}
-	images := make([]image.Image, len(dicts))
-	for i, d := range dicts {
-		if err := bus.FromDict(d, &images[i]); err != nil {
-			return nil, api.Errorf(api.Internal, "answer of imaged: %w", err)
-		}
-	}
-	return images, nil
 }
 
 // CreateDisk implements image.Store.

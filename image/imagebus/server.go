@@ -67,7 +67,7 @@ func uids(name string) []uint32 {
 type server struct{ store image.Store }
 
 func (s *server) methods() bus.Methods {
-	return bus.Methods{
+	return s.withLibrary(bus.Methods{
 		"Prepare": s.prepare,
 		"Open": func(ctx context.Context, r *bus.Request, digest string) (dbus.UnixFD, error) {
 			f, err := s.store.Open(ctx, digest)
@@ -87,27 +87,28 @@ func (s *server) methods() bus.Methods {
 		"ListDisks": func(ctx context.Context, _ *bus.Request) ([]string, error) {
 			return s.store.Disks(ctx)
 		},
-	}
+	})
 }
 
 func (s *server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	images, err := s.store.List(ctx)
-	dicts := make([]bus.Dict, 0, len(images))
-	for _, img := range images {
-		d, err := bus.ToDict(img)
-		if err != nil {
-			return nil, err
-		}
-		dicts = append(dicts, d)
-	}
-	return dicts, err
+	return dicts(images, err)
 }
 
-// prepare works as long as the caller holds the other end of the session.
-func (s *server) prepare(ctx context.Context, r *bus.Request, ref string, fd dbus.UnixFD) (bus.Dict, error) {
-	conn, err := session(r.File(fd))
+func (s *server) prepare(ctx context.Context, r *bus.Request, ref string, fd dbus.UnixFD) (d bus.Dict, err error) {
+	err = during(ctx, r.File(fd), func(ctx context.Context, report func(image.Progress)) error {
+		img, err := s.store.Prepare(ctx, ref, report)
+		d, err = dict(img, err)
+		return err
+	})
+	return d, err
+}
+
+// during works as long as the caller holds the other end of the session.
+func during(ctx context.Context, f *os.File, work func(context.Context, func(image.Progress)) error) error {
+	conn, err := session(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -116,11 +117,22 @@ func (s *server) prepare(ctx context.Context, r *bus.Request, ref string, fd dbu
 		io.Copy(io.Discard, conn)
 		cancel()
 	}()
-	img, err := s.store.Prepare(ctx, ref, reporter(conn))
+	return work(ctx, reporter(conn))
+}
+
+func dict(v any, err error) (bus.Dict, error) {
 	if err != nil {
 		return nil, err
 	}
-	return bus.ToDict(img)
+	return bus.ToDict(v)
+}
+
+func dicts(infos []image.Info, err error) ([]bus.Dict, error) {
+	all := make([]bus.Dict, len(infos))
+	for i := 0; i < len(infos) && err == nil; i++ {
+		all[i], err = bus.ToDict(infos[i])
+	}
+	return all, err
 }
 
 func session(f *os.File) (net.Conn, error) {

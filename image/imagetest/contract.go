@@ -140,8 +140,14 @@ func testBadRefs(t *testing.T, s image.Store, base string) {
 		"oci:relative/path":                  api.InvalidArgument,
 		"oci:" + base + ":":                  api.InvalidArgument,
 		"oci:" + base + ":no-such-tag":       api.InvalidArgument,
-		"docker.io/library/debian:12":        api.InvalidArgument,
-		"debian":                             api.InvalidArgument,
+		"docker.io/library/debian:12":        api.NotFound,
+		"debian":                             api.NotFound,
+		"Debian":                             api.InvalidArgument,
+		"debian:":                            api.InvalidArgument,
+		"debian@sha256:12":                   api.InvalidArgument,
+		"../debian":                          api.InvalidArgument,
+		"localhost/../debian":                api.InvalidArgument,
+		"localhost/a/../b":                   api.InvalidArgument,
 		t.TempDir():                          api.InvalidArgument,
 	} {
 		_, err := s.Prepare(t.Context(), ref, nil)

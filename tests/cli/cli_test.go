@@ -118,6 +118,11 @@ func onHost(t *testing.T, h *testbed.Host) {
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+			base, err := filepath.Abs("../../share/aegisvm/base")
+			if err != nil {
+				return err
+			}
+			env.Setenv("BASE", base)
 			return nil
 		},
 	})

@@ -114,7 +114,7 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		code   int
 		stderr string // its first line
 	}{
-		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, events, instance, run, secret, status, up, version, why`},
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of completion, doctor, down, events, image, instance, run, secret, status, up, version, why`},
 		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "-t", "true"}, 2, "unknown shorthand flag: 't' in -t"},

@@ -19,6 +19,7 @@ import (
 // runFlags are the flags of run.
 type runFlags struct {
 	image, name, workdir, user string
+	pull                       pullPolicy
 	interactive                bool
 	cpus                       processors
 	memory                     memory
@@ -69,7 +70,8 @@ func (f *runFlags) addNoWait(cmd *cobra.Command) {
 // addFlags gives a command the flags of a new instance.
 func (f *runFlags) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.image, "image", "", "image: the path of an OCI layout, oci:PATH[:TAG], or a digest (default the base image)")
+	flags.StringVar(&f.image, "image", "", "image: a name such as debian:12, the path of an OCI layout, oci:PATH[:TAG], or a digest (default the base image)")
+	flags.Var(&f.pull, "pull", "when to ask the registry for an image with a name: missing, always or never (default missing)")
 	flags.StringVar(&f.name, "name", "", "name of the machine")
 	flags.Var(&f.cpus, "cpus", "virtual processors (default 1)")
 	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
@@ -168,7 +170,7 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 		return api.InstanceSpec{}, err
 	}
 	spec := api.InstanceSpec{
-		Handle: f.name, Command: argv, ImageRef: image, Env: f.env.literal, Workdir: f.workdir, User: f.user,
+		Handle: f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
 		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
 		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
 	}

@@ -50,7 +50,7 @@ func (o *owner) bringUp(b *boot) (up started, err error) {
 	if _, err := o.secretEnv(b.ctx); err != nil {
 		return up, err
 	}
-	img, err := o.svc.Images.Prepare(b.ctx, o.spec.ImageRef, o.progress())
+	img, err := o.prepareImage(b.ctx)
 	if err != nil {
 		return up, fmt.Errorf("preparing the image: %w", err)
 	}

@@ -29,6 +29,7 @@ type owner struct {
 	mail chan func()                  // runs in the goroutine
 	gone chan struct{}                // closed when the record is deleted
 	view atomic.Pointer[api.Instance] // what clients see; never changed in place
+	pin  atomic.Pointer[string]       // the digest of the image that a start uses
 	// changed is closed and replaced after each new view.
 	changed atomic.Pointer[chan struct{}]
 

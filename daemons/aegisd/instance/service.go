@@ -76,6 +76,7 @@ type Timings struct {
 type Service struct {
 	Config
 	events hub
+	gate   imageGate
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup

@@ -36,7 +36,7 @@ func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
 		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets,
-		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle,
+		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull,
 	} {
 		if err := check(spec); err != nil {
 			return err
@@ -110,7 +110,7 @@ func checkPlace(spec api.InstanceSpec) error {
 	case len(spec.User) > 256 || strings.ContainsFunc(spec.User, unprintable):
 		return invalid("user %q: expected NAME, UID, NAME:GROUP or UID:GID", shorten(spec.User))
 	case len(spec.ImageRef) > 4096 || strings.ContainsFunc(spec.ImageRef, unprintable):
-		return invalid("image %q: expected a path of an OCI layout or a digest", shorten(spec.ImageRef))
+		return invalid("image %q: expected a name, a path of an OCI layout or a digest", shorten(spec.ImageRef))
 	}
 	return nil
 }

@@ -204,10 +204,13 @@ type images struct {
 	config  image.Config
 	prepare func(ctx context.Context) error
 	full    error
+	image.Library
+	local *image.Local
 }
 
 func newImages(t testing.TB) *images {
-	i := &images{dir: t.TempDir(), disks: map[string]bool{}}
+	i := &images{dir: t.TempDir(), disks: map[string]bool{}, local: library(t)}
+	i.Library = i.local
 	if err := os.WriteFile(filepath.Join(i.dir, "image"), make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -231,16 +234,17 @@ func (i *images) Prepare(ctx context.Context, ref string, progress func(image.Pr
 		}
 	}
 	if ref != "" {
-		return image.Image{}, api.Errorf(api.NotFound, "image %q is not there", ref)
+		return i.local.Prepare(ctx, ref, progress)
 	}
 	return image.Image{Digest: "sha256:00", Config: config}, nil
 }
 
-func (i *images) Open(context.Context, string) (*os.File, error) {
+func (i *images) Open(ctx context.Context, digest string) (*os.File, error) {
+	if f, err := i.local.Open(ctx, digest); err == nil {
+		return f, nil
+	}
 	return os.Open(filepath.Join(i.dir, "image"))
 }
-
-func (i *images) List(context.Context) ([]image.Image, error) { return nil, nil }
 
 func (i *images) CreateDisk(_ context.Context, id string) error {
 	i.mu.Lock()

@@ -1,0 +1,188 @@
+package command
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/progress"
+)
+
+func (a *app) imagePull() *cobra.Command {
+	policy, out := pullPolicy(api.PullAlways), listing{}
+	cmd := &cobra.Command{
+		Use:   "pull NAME",
+		Short: "Bring an image from its registry",
+		Long: `Bring an image from its registry.
+
+What is here already is not brought again. Credentials are those of docker
+login; docs/images.md tells of mirrors and of registries without TLS.`,
+		Args: exactly("NAME"), ValidArgsFunction: argumentNames(imageNames, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
+				report, erase := a.pullProgress()
+				img, err := aegis.PullImage(ctx, args[0], api.PullPolicy(policy), report)
+				erase()
+				if err != nil {
+					return err
+				}
+				if done, err := a.specialImages(out, img, img); done {
+					return err
+				}
+				return a.say("Image %s is %s\n", short(img.Digest), args[0])
+			})
+		},
+	}
+	cmd.Flags().Var(&policy, "pull", "when to ask the registry: missing, always or never")
+	out.addFlags(cmd)
+	return cmd
+}
+
+// pullPolicy is the flag --pull.
+type pullPolicy api.PullPolicy
+
+func (p *pullPolicy) String() string { return string(*p) }
+func (p *pullPolicy) Type() string   { return "missing|always|never" }
+
+func (p *pullPolicy) Set(s string) error {
+	*p = pullPolicy(s)
+	if s == "" {
+		return errors.New("expected missing, always or never")
+	}
+	return api.PullPolicy(s).Check()
+}
+
+// pullProgress shows progress where there is a terminal.
+func (a *app) pullProgress() (report func(api.ImageProgress), erase func()) {
+	if !progress.Possible(a.err) {
+		return nil, func() {}
+	}
+	l := progress.NewLine(a.err)
+	return func(p api.ImageProgress) { l.Draw(stageText(p)) }, l.Erase
+}
+
+func stageText(p api.ImageProgress) string {
+	if p.Total == 0 {
+		return p.Stage
+	}
+	return fmt.Sprintf("%s %s %s of %s", p.Stage, progress.Bar(p.Done, p.Total), size(p.Done), size(p.Total))
+}
+
+func (a *app) imageLoad() *cobra.Command {
+	name, out := "", listing{}
+	cmd := &cobra.Command{
+		Use:   "load PATH|-",
+		Short: "Keep the images of a file or a directory",
+		Long: `Keep the images of a file or a directory: an OCI layout, as a directory or a
+tar, or the tar of docker save. It may be compressed with gzip or zstd; - is
+standard input.`,
+		Args: exactly("PATH"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
+				archive, err := a.openArchive(args[0])
+				if err != nil {
+					return err
+				}
+				defer archive.Close()
+				all, err := aegis.LoadImage(ctx, archive, name)
+				if err != nil {
+					return err
+				}
+				return a.printLoaded(all, out)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "give the image, of which there must be but one, this name")
+	out.addFlags(cmd)
+	return cmd
+}
+
+func (a *app) printLoaded(all []api.Image, out listing) error {
+	if done, err := a.specialImages(out, append([]api.Image{}, all...), all...); done {
+		return err
+	}
+	for _, img := range all {
+		for _, name := range imageLabels(img) {
+			if err := a.say("Image %s is %s\n", short(img.Digest), name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openArchive opens what load is to read. A directory becomes a tar: aegisd
+// may not be allowed to read it.
+func (a *app) openArchive(path string) (*os.File, error) {
+	if path == "-" {
+		return a.in, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.IsDir() {
+		return f, err
+	}
+	f.Close()
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	go func() { // ends with the files, or when r is closed
+		defer root.Close()
+		defer w.Close()
+		t := tar.NewWriter(w)
+		if err := errors.Join(t.AddFS(root.FS()), t.Close()); err != nil {
+			a.notice(fmt.Sprintf("reading %s: %v", path, err))
+		}
+	}()
+	return r, nil
+}
+
+func (a *app) imageSave() *cobra.Command {
+	path := ""
+	cmd := &cobra.Command{
+		Use:   "save REF...",
+		Short: "Write images as the tar of an OCI layout",
+		Args:  refs, ValidArgsFunction: argumentNames(imageNames, 1000),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if path == "" && term.IsTerminal(int(a.out.Fd())) {
+				return usage(cmd, errors.New("standard output is a terminal: expected --file or a redirection"))
+			}
+			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
+				if path == "" {
+					return aegis.SaveImage(ctx, args, a.out)
+				}
+				return saveTo(path, func(f *os.File) error { return aegis.SaveImage(ctx, args, f) })
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&path, "file", "f", "", "file to write (default standard output)")
+	return cmd
+}
+
+// saveTo leaves no half of a file behind.
+func saveTo(path string, save func(*os.File) error) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if err := save(f.File); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
