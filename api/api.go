@@ -8,8 +8,7 @@ import (
 	"os"
 )
 
-// Streams are the ends of an attached primary process. The caller closes all
-// of them.
+// Streams are the ends of an attached program. The caller closes all of them.
 type Streams struct {
 	// Stdin is nil unless the spec asked for it; shutting down its write
 	// side ends the process's input. Stdout and Stderr end with the process.
@@ -17,6 +16,10 @@ type Streams struct {
 	// Status carries one proto.End line and ends. It ends without
 	// one when the machine went first: then the instance says why.
 	Status *os.File
+	// Terminal is the whole traffic of a program's terminal, both ways; Stdin,
+	// Stdout and Stderr are nil then. Closing it hangs the terminal up, unless
+	// the program is detached.
+	Terminal *os.File
 	// Session stays open as long as the client wants the process; when the
 	// client closes it or dies, an AutoRemove instance is torn down and any
 	// other goes on without its streams. The client reads its end when the
@@ -28,7 +31,7 @@ type Streams struct {
 
 // Close closes every stream there is.
 func (s *Streams) Close() {
-	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr, s.Status, s.Session} {
+	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr, s.Status, s.Session, s.Terminal} {
 		if f != nil {
 			f.Close()
 		}
@@ -82,4 +85,5 @@ type Aegis interface {
 	SecretUse
 	Life
 	Images
+	Executor
 }

@@ -61,6 +61,7 @@ type InstanceSpec struct {
 	Exposes []Expose `json:"exposes,omitempty"`
 	Kit     string   `json:"kit,omitempty"`
 	Idle    string   `json:"idle,omitempty"`
+	Terminal
 }
 
 // State is one of the four words that old clients know.

@@ -45,6 +45,15 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"an image is pulled, tagged, saved and loaded":     suite.images,
 		"a run pulls its image and keeps it":               suite.imageOnDemand,
 		"images that cannot be had are refused":            suite.imageRefusals,
+		"an exec prints, tells its code and is forgotten":  suite.exec,
+		"an exec has a terminal that is resized":           suite.execTerminal,
+		"an exec ends with its client":                     suite.execClient,
+		"a detached exec is left and found again":          suite.execDetached,
+		"an exec inherits the instance's environment":      suite.execInherits,
+		"an exec is signalled and ends in time":            suite.execSignal,
+		"an exec that cannot be is refused in one line":    suite.execRefusals,
+		"a run has a terminal":                             suite.runTerminal,
+		"the primary program is attached to again":         suite.reattachPrimary,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

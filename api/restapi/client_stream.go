@@ -13,55 +13,68 @@ import (
 
 // Attach implements api.Aegis.
 func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
-	streams, err := c.streams(ctx, instance(ref, "/attach"))
+	streams, _, err := c.ofProgram(ctx, instance(ref, "/attach"), nil)
+	return streams, err
+}
+
+// ofProgram asks for the streams of a program, and for the headers beside
+// them.
+func (c *Client) ofProgram(ctx context.Context, path string, body any) (*api.Streams, http.Header, error) {
+	streams, header, err := c.streamsFor(ctx, path, body)
 	if err == nil && streams.Status == nil {
 		streams.Close()
-		return nil, c.transport(ctx, errIncomplete)
+		return nil, nil, c.transport(ctx, errIncomplete)
 	}
-	return streams, err
+	return streams, header, err
 }
 
 // streams asks for what path hands out.
 func (c *Client) streams(ctx context.Context, path string) (*api.Streams, error) {
+	streams, _, err := c.streamsFor(ctx, path, nil)
+	return streams, err
+}
+
+func (c *Client) streamsFor(ctx context.Context, path string, body any) (*api.Streams, http.Header, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, c.transport(ctx, err)
+		return nil, nil, c.transport(ctx, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := upgrade(ctx, conn, path); err != nil {
-		return nil, c.transport(ctx, err)
+	header, err := upgrade(ctx, conn, path, body)
+	if err != nil {
+		return nil, nil, c.transport(ctx, err)
 	}
 	streams, err := receiveStreams(conn)
 	if err != nil {
-		return nil, c.transport(ctx, err)
+		return nil, nil, c.transport(ctx, err)
 	}
-	return streams, nil
+	return streams, header, nil
 }
 
 // upgrade asks for the streams and tells the daemon that nothing of them can
 // get lost in a buffer any more.
-func upgrade(ctx context.Context, conn net.Conn, path string) error {
-	req, err := newRequest(ctx, http.MethodPost, path, nil)
+func upgrade(ctx context.Context, conn net.Conn, path string, body any) (http.Header, error) {
+	req, err := newRequest(ctx, http.MethodPost, path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", Protocol)
 	if err := req.Write(conn); err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return readError(resp)
+		return nil, readError(resp)
 	}
 	_, err = conn.Write([]byte{0})
-	return err
+	return resp.Header, err
 }
 
 // Events implements api.Aegis.

@@ -34,13 +34,25 @@
 //	POST   /v1/images/prune             prune            200 [image]
 //	POST   /v1/images/load[?name=NAME]  a tar            200 [image]
 //	POST   /v1/images/save              {"refs":[REF]}   200 a tar
+//	POST   /v1/instances/{id}/exec                  exec       101, then descriptors; 200 NDJSON
+//	GET    /v1/instances/{id}/exec                  execs      200 [exec]
+//	POST   /v1/instances/{id}/exec/{exec}/attach    reattach   101, then descriptors
+//	POST   /v1/instances/{id}/exec/{exec}/resize    {"rows":24,"cols":80}   200 {"status":"ok"}
+//	POST   /v1/instances/{id}/exec/{exec}/signal    {"signal":15}           200 {"status":"ok"}
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //
 // Attach and rejoin ask for "Upgrade: aegis-streams". After the 101 the client writes
 // one byte and the server answers with one message: a byte that tells which
-// streams there are (bit 0 stdin, 1 stdout, 2 stderr, 3 status, 4 session)
+// streams there are (bit 0 stdin, 1 stdout, 2 stderr, 3 status, 4 session, 5 terminal)
 // and the descriptors of those, in that order, as SCM_RIGHTS. The connection
 // is then closed. The client's byte keeps the message out of the buffer that
 // the 101 was read into, where descriptors would be lost.
+//
+// Exec does the same, with the id of the program in the header Aegis-Exec-Id.
+// Without the upgrade it answers with NDJSON: {"exec_id","started_at"}, then a
+// line {"ts","stream","line","source","instance_id","exec_id"} for each line of
+// output, cut where one is longer than 8 KiB, then {"exec_id","exit_code",
+// "done":true}, with -1 for a program that was killed or went with its machine.
+// A program that is to be detached is answered with its first line alone.
 package restapi

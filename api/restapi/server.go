@@ -69,6 +69,12 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
 		"POST /v1/instances/{id}/rejoin": s.rejoin,
 		"PUT /v1/instances/{id}/secrets": s.useSecrets,
+
+		"POST /v1/instances/{id}/exec":               s.exec,
+		"GET /v1/instances/{id}/exec":                s.execs,
+		"POST /v1/instances/{id}/exec/{exec}/attach": s.reattachExec,
+		"POST /v1/instances/{id}/exec/{exec}/resize": s.resizeExec,
+		"POST /v1/instances/{id}/exec/{exec}/signal": s.signalExec,
 	}))
 }
 

@@ -44,11 +44,18 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) {
 
 // upgrade answers 101 once the streams are there and hands them over.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, get func(context.Context, string) (*api.Streams, error)) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), Protocol) {
+	if !wantsStreams(r) {
 		s.fail(w, api.Errorf(api.InvalidArgument, "%s: expected the header Upgrade: %s", r.URL.Path, Protocol))
 		return
 	}
 	streams, err := get(r.Context(), r.PathValue("id"))
+	s.answerStreams(w, r, "", streams, err)
+}
+
+func wantsStreams(r *http.Request) bool { return strings.EqualFold(r.Header.Get("Upgrade"), Protocol) }
+
+// answerStreams hands streams over, with the id of a new exec.
+func (s *Server) answerStreams(w http.ResponseWriter, r *http.Request, exec string, streams *api.Streams, err error) {
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -61,7 +68,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, get func(contex
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(handover))
-	if err := handOver(conn, streams); err != nil {
+	if err := handOver(conn, exec, streams); err != nil {
 		s.log.Warn("streams not handed over", "path", r.URL.Path, "error", err)
 	}
 }
@@ -69,8 +76,12 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, get func(contex
 // handover is how long a client may take to fetch its descriptors.
 const handover = 10 * time.Second
 
-func handOver(conn net.Conn, streams *api.Streams) error {
-	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + Protocol + "\r\n\r\n"
+func handOver(conn net.Conn, exec string, streams *api.Streams) error {
+	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + Protocol + "\r\n"
+	if exec != "" {
+		head += execHeader + ": " + exec + "\r\n"
+	}
+	head += "\r\n"
 	if _, err := conn.Write([]byte(head)); err != nil {
 		return fmt.Errorf("answering: %w", err)
 	}

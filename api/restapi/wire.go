@@ -52,5 +52,5 @@ type line struct {
 
 // slots lists the streams in their wire order.
 func slots(s *api.Streams) []**os.File {
-	return []**os.File{&s.Stdin, &s.Stdout, &s.Stderr, &s.Status, &s.Session}
+	return []**os.File{&s.Stdin, &s.Stdout, &s.Stderr, &s.Status, &s.Session, &s.Terminal}
 }

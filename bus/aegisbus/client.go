@@ -64,9 +64,9 @@ func (c *Client) List(ctx context.Context) ([]api.Instance, error) {
 }
 
 // list makes a call that answers with an array of structures.
-func list[T any](ctx context.Context, c *Client, method string) ([]T, error) {
+func list[T any](ctx context.Context, c *Client, method string, args ...any) ([]T, error) {
 	var dicts []bus.Dict
-	if err := c.call(ctx, method, nil, &dicts); err != nil {
+	if err := c.call(ctx, method, args, &dicts); err != nil {
 		return nil, err
 	}
 	all := make([]T, len(dicts))
@@ -115,17 +115,7 @@ func (c *Client) Status(ctx context.Context) (st api.Status, err error) {
 func (c *Client) Attach(ctx context.Context, ref string) (*api.Streams, error) {
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
-	var open bool
-	st := &api.Streams{}
-	err := c.call(ctx, "AttachInstance", bus.Args{ref}, &open, &st.Stdin, &st.Stdout, &st.Stderr, &st.Status, &st.Session)
-	if err != nil {
-		return nil, err
-	}
-	if !open {
-		st.Stdin.Close()
-		st.Stdin = nil
-	}
-	return st, nil
+	return c.streams(ctx, "AttachInstance", bus.Args{ref})
 }
 
 // instance makes a call whose last answer is an instance.

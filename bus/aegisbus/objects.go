@@ -121,7 +121,7 @@ func (s *Server) object(in api.Instance) bus.Interface {
 			"Signal": func(ctx context.Context, _ *bus.Request, signal int32) error {
 				return s.aegis.Signal(ctx, id, int(signal))
 			},
-			"Attach": func(ctx context.Context, r *bus.Request) (open bool, in, out, errs, status, session dbus.UnixFD, err error) {
+			"Attach": func(ctx context.Context, r *bus.Request) (which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {
 				return s.attach(ctx, r, id)
 			},
 		}),

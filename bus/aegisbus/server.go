@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/godbus/dbus/v5"
 
@@ -58,7 +57,7 @@ func (s *Server) unexport() {
 }
 
 func (s *Server) methods() bus.Methods {
-	return s.withImages(s.withLife(s.withSecrets(bus.Methods{
+	return s.withExec(s.withImages(s.withLife(s.withSecrets(bus.Methods{
 		"CreateInstance": s.create,
 		"GetInstance": func(ctx context.Context, _ *bus.Request, ref string) (dbus.ObjectPath, bus.Dict, error) {
 			in, err := s.aegis.Get(ctx, ref)
@@ -86,7 +85,7 @@ func (s *Server) methods() bus.Methods {
 			st, err := s.aegis.Status(ctx)
 			return dict(st, err)
 		},
-	})))
+	}))))
 }
 
 func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.ObjectPath, bus.Dict, error) {
@@ -114,24 +113,13 @@ func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 }
 
 // attach answers with the streams of an instance.
-func (s *Server) attach(ctx context.Context, r *bus.Request, ref string) (open bool, in, out, errs, status, session dbus.UnixFD, err error) {
-	streams, err := s.attachWhile(ctx, r, ref)
-	if err != nil {
-		return false, -1, -1, -1, -1, -1, err
-	}
-	open = streams.Stdin != nil
-	if !open {
-		if streams.Stdin, err = os.Open(os.DevNull); err != nil {
-			streams.Close()
-			return false, -1, -1, -1, -1, -1, err
-		}
-	}
-	return open, r.Send(streams.Stdin), r.Send(streams.Stdout), r.Send(streams.Stderr),
-		r.Send(streams.Status), r.Send(streams.Session), nil
+func (s *Server) attach(ctx context.Context, r *bus.Request, ref string) (which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {
+	streams, err := s.streamsWhile(ctx, r, func(ctx context.Context) (*api.Streams, error) { return s.aegis.Attach(ctx, ref) })
+	return send(r, streams, err)
 }
 
-// attachWhile waits for the streams as long as the caller is on the bus.
-func (s *Server) attachWhile(ctx context.Context, r *bus.Request, ref string) (*api.Streams, error) {
+// streamsWhile waits for streams as long as the caller is on the bus.
+func (s *Server) streamsWhile(ctx context.Context, r *bus.Request, wait func(context.Context) (*api.Streams, error)) (*api.Streams, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
@@ -143,7 +131,7 @@ func (s *Server) attachWhile(ctx context.Context, r *bus.Request, ref string) (*
 			cancel()
 		}
 	}()
-	return s.aegis.Attach(ctx, ref)
+	return wait(ctx)
 }
 
 func described(in api.Instance, err error) (dbus.ObjectPath, bus.Dict, error) {

@@ -24,6 +24,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Lifetime tells what a process does without its client, which is whoever has
+// dialled its streams.
+type Lifetime int32
+
+const (
+	// FREE: it goes on. Output waits until it is dialled; a reader that leaves
+	// closes the pipe or hangs the terminal up.
+	Lifetime_LIFETIME_FREE Lifetime = 0
+	// CLIENT: it is hung up when the host closes its status stream (SIGHUP and
+	// SIGCONT to its group; after 5 s SIGKILL to what is left of its session),
+	// and likewise when that was not dialled within 30 s.
+	Lifetime_LIFETIME_CLIENT Lifetime = 1
+	// DETACHED: it goes on and never waits for a reader. While none has dialled,
+	// the last 256 KiB of each output are kept for the next one.
+	Lifetime_LIFETIME_DETACHED Lifetime = 2
+)
+
+// Enum value maps for Lifetime.
+var (
+	Lifetime_name = map[int32]string{
+		0: "LIFETIME_FREE",
+		1: "LIFETIME_CLIENT",
+		2: "LIFETIME_DETACHED",
+	}
+	Lifetime_value = map[string]int32{
+		"LIFETIME_FREE":     0,
+		"LIFETIME_CLIENT":   1,
+		"LIFETIME_DETACHED": 2,
+	}
+)
+
+func (x Lifetime) Enum() *Lifetime {
+	p := new(Lifetime)
+	*p = x
+	return p
+}
+
+func (x Lifetime) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Lifetime) Descriptor() protoreflect.EnumDescriptor {
+	return file_guest_proto_enumTypes[0].Descriptor()
+}
+
+func (Lifetime) Type() protoreflect.EnumType {
+	return &file_guest_proto_enumTypes[0]
+}
+
+func (x Lifetime) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Lifetime.Descriptor instead.
+func (Lifetime) EnumDescriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{0}
+}
+
 type Stdio int32
 
 const (
@@ -57,11 +115,11 @@ func (x Stdio) String() string {
 }
 
 func (Stdio) Descriptor() protoreflect.EnumDescriptor {
-	return file_guest_proto_enumTypes[0].Descriptor()
+	return file_guest_proto_enumTypes[1].Descriptor()
 }
 
 func (Stdio) Type() protoreflect.EnumType {
-	return &file_guest_proto_enumTypes[0]
+	return &file_guest_proto_enumTypes[1]
 }
 
 func (x Stdio) Number() protoreflect.EnumNumber {
@@ -70,7 +128,7 @@ func (x Stdio) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Stdio.Descriptor instead.
 func (Stdio) EnumDescriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{0}
+	return file_guest_proto_rawDescGZIP(), []int{1}
 }
 
 type Empty struct {
@@ -310,10 +368,18 @@ type StartRequest struct {
 	Cwd string `protobuf:"bytes,4,opt,name=cwd,proto3" json:"cwd,omitempty"`
 	// User is NAME, UID, NAME:GROUP or UID:GID, resolved in the guest's
 	// /etc/passwd and /etc/group; empty means root.
-	User          string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
-	Stdin         Stdio  `protobuf:"varint,6,opt,name=stdin,proto3,enum=aegis.guest.v1.Stdio" json:"stdin,omitempty"`
-	Stdout        Stdio  `protobuf:"varint,7,opt,name=stdout,proto3,enum=aegis.guest.v1.Stdio" json:"stdout,omitempty"`
-	Stderr        Stdio  `protobuf:"varint,8,opt,name=stderr,proto3,enum=aegis.guest.v1.Stdio" json:"stderr,omitempty"`
+	User   string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Stdin  Stdio  `protobuf:"varint,6,opt,name=stdin,proto3,enum=aegis.guest.v1.Stdio" json:"stdin,omitempty"`
+	Stdout Stdio  `protobuf:"varint,7,opt,name=stdout,proto3,enum=aegis.guest.v1.Stdio" json:"stdout,omitempty"`
+	Stderr Stdio  `protobuf:"varint,8,opt,name=stderr,proto3,enum=aegis.guest.v1.Stdio" json:"stderr,omitempty"`
+	// Terminal makes a new terminal stdin, stdout and stderr of the process and
+	// its controlling one; the three fields above mean nothing then. The host
+	// dials it as one stream. Since version 1001, as all that follows.
+	Terminal *Tty     `protobuf:"bytes,9,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Lifetime Lifetime `protobuf:"varint,10,opt,name=lifetime,proto3,enum=aegis.guest.v1.Lifetime" json:"lifetime,omitempty"`
+	// TimeoutMs ends the process (SIGTERM, SIGKILL after 5 s) when it has run
+	// so long; its status then has code 124. 0 means never.
+	TimeoutMs     uint64 `protobuf:"varint,11,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +470,90 @@ func (x *StartRequest) GetStderr() Stdio {
 	return Stdio_STDIO_NULL
 }
 
+func (x *StartRequest) GetTerminal() *Tty {
+	if x != nil {
+		return x.Terminal
+	}
+	return nil
+}
+
+func (x *StartRequest) GetLifetime() Lifetime {
+	if x != nil {
+		return x.Lifetime
+	}
+	return Lifetime_LIFETIME_FREE
+}
+
+func (x *StartRequest) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+// Tty is what a terminal is like.
+type Tty struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows and Cols, up to 65535; 0 means unknown to the program.
+	Rows uint32 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	Cols uint32 `protobuf:"varint,2,opt,name=cols,proto3" json:"cols,omitempty"`
+	// Term becomes TERM where env has none.
+	Term          string `protobuf:"bytes,3,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tty) Reset() {
+	*x = Tty{}
+	mi := &file_guest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tty) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tty) ProtoMessage() {}
+
+func (x *Tty) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tty.ProtoReflect.Descriptor instead.
+func (*Tty) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Tty) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *Tty) GetCols() uint32 {
+	if x != nil {
+		return x.Cols
+	}
+	return 0
+}
+
+func (x *Tty) GetTerm() string {
+	if x != nil {
+		return x.Term
+	}
+	return ""
+}
+
 type StartResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -413,7 +563,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +575,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +588,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{5}
+	return file_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StartResponse) GetPid() uint32 {
@@ -457,7 +607,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +619,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +632,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{6}
+	return file_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WaitRequest) GetId() string {
@@ -506,7 +656,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +668,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +681,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{7}
+	return file_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ExitStatus) GetCode() uint32 {
@@ -565,7 +715,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +727,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +740,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{8}
+	return file_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SignalRequest) GetId() string {
@@ -607,6 +757,214 @@ func (x *SignalRequest) GetSignal() uint32 {
 	return 0
 }
 
+type ResizeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rows          uint32                 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	Cols          uint32                 `protobuf:"varint,3,opt,name=cols,proto3" json:"cols,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResizeRequest) Reset() {
+	*x = ResizeRequest{}
+	mi := &file_guest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResizeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResizeRequest) ProtoMessage() {}
+
+func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
+func (*ResizeRequest) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ResizeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ResizeRequest) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *ResizeRequest) GetCols() uint32 {
+	if x != nil {
+		return x.Cols
+	}
+	return 0
+}
+
+type ListResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Processes, at most 1024, in the order in which they started.
+	Processes     []*ProcessInfo `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResponse) Reset() {
+	*x = ListResponse{}
+	mi := &file_guest_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResponse) ProtoMessage() {}
+
+func (x *ListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
+func (*ListResponse) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListResponse) GetProcesses() []*ProcessInfo {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+type ProcessInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Argv, cut to 1 KiB in all.
+	Argv            []string `protobuf:"bytes,2,rep,name=argv,proto3" json:"argv,omitempty"`
+	StartedUnixNano int64    `protobuf:"varint,3,opt,name=started_unix_nano,json=startedUnixNano,proto3" json:"started_unix_nano,omitempty"`
+	Terminal        bool     `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	Stdin           bool     `protobuf:"varint,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Lifetime        Lifetime `protobuf:"varint,6,opt,name=lifetime,proto3,enum=aegis.guest.v1.Lifetime" json:"lifetime,omitempty"`
+	// Attached tells whether somebody has dialled its output.
+	Attached bool `protobuf:"varint,7,opt,name=attached,proto3" json:"attached,omitempty"`
+	// Exit is how it ended, absent while it runs.
+	Exit          *ExitStatus `protobuf:"bytes,8,opt,name=exit,proto3" json:"exit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessInfo) Reset() {
+	*x = ProcessInfo{}
+	mi := &file_guest_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessInfo) ProtoMessage() {}
+
+func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
+func (*ProcessInfo) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ProcessInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ProcessInfo) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *ProcessInfo) GetStartedUnixNano() int64 {
+	if x != nil {
+		return x.StartedUnixNano
+	}
+	return 0
+}
+
+func (x *ProcessInfo) GetTerminal() bool {
+	if x != nil {
+		return x.Terminal
+	}
+	return false
+}
+
+func (x *ProcessInfo) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *ProcessInfo) GetLifetime() Lifetime {
+	if x != nil {
+		return x.Lifetime
+	}
+	return Lifetime_LIFETIME_FREE
+}
+
+func (x *ProcessInfo) GetAttached() bool {
+	if x != nil {
+		return x.Attached
+	}
+	return false
+}
+
+func (x *ProcessInfo) GetExit() *ExitStatus {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
 type PoweroffRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GraceMs       uint32                 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
@@ -616,7 +974,7 @@ type PoweroffRequest struct {
 
 func (x *PoweroffRequest) Reset() {
 	*x = PoweroffRequest{}
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +986,7 @@ func (x *PoweroffRequest) String() string {
 func (*PoweroffRequest) ProtoMessage() {}
 
 func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +999,7 @@ func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoweroffRequest.ProtoReflect.Descriptor instead.
 func (*PoweroffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{9}
+	return file_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PoweroffRequest) GetGraceMs() uint32 {
@@ -670,7 +1028,7 @@ const file_guest_proto_rawDesc = "" +
 	"\vinstance_id\x18\x04 \x01(\tR\n" +
 	"instanceId\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xf5\x01\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xfb\x02\n" +
 	"\fStartRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x10\n" +
@@ -679,7 +1037,16 @@ const file_guest_proto_rawDesc = "" +
 	"\x04user\x18\x05 \x01(\tR\x04user\x12+\n" +
 	"\x05stdin\x18\x06 \x01(\x0e2\x15.aegis.guest.v1.StdioR\x05stdin\x12-\n" +
 	"\x06stdout\x18\a \x01(\x0e2\x15.aegis.guest.v1.StdioR\x06stdout\x12-\n" +
-	"\x06stderr\x18\b \x01(\x0e2\x15.aegis.guest.v1.StdioR\x06stderr\"!\n" +
+	"\x06stderr\x18\b \x01(\x0e2\x15.aegis.guest.v1.StdioR\x06stderr\x12/\n" +
+	"\bterminal\x18\t \x01(\v2\x13.aegis.guest.v1.TtyR\bterminal\x124\n" +
+	"\blifetime\x18\n" +
+	" \x01(\x0e2\x18.aegis.guest.v1.LifetimeR\blifetime\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\v \x01(\x04R\ttimeoutMs\"A\n" +
+	"\x03Tty\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
+	"\x04cols\x18\x02 \x01(\rR\x04cols\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\tR\x04term\"!\n" +
 	"\rStartResponse\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\"\x1d\n" +
 	"\vWaitRequest\x12\x0e\n" +
@@ -691,19 +1058,40 @@ const file_guest_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"7\n" +
 	"\rSignalRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\rR\x06signal\",\n" +
+	"\x06signal\x18\x02 \x01(\rR\x06signal\"G\n" +
+	"\rResizeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\rR\x04rows\x12\x12\n" +
+	"\x04cols\x18\x03 \x01(\rR\x04cols\"I\n" +
+	"\fListResponse\x129\n" +
+	"\tprocesses\x18\x01 \x03(\v2\x1b.aegis.guest.v1.ProcessInfoR\tprocesses\"\x91\x02\n" +
+	"\vProcessInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04argv\x18\x02 \x03(\tR\x04argv\x12*\n" +
+	"\x11started_unix_nano\x18\x03 \x01(\x03R\x0fstartedUnixNano\x12\x1a\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\x12\x14\n" +
+	"\x05stdin\x18\x05 \x01(\bR\x05stdin\x124\n" +
+	"\blifetime\x18\x06 \x01(\x0e2\x18.aegis.guest.v1.LifetimeR\blifetime\x12\x1a\n" +
+	"\battached\x18\a \x01(\bR\battached\x12.\n" +
+	"\x04exit\x18\b \x01(\v2\x1a.aegis.guest.v1.ExitStatusR\x04exit\",\n" +
 	"\x0fPoweroffRequest\x12\x19\n" +
-	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs*)\n" +
+	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs*I\n" +
+	"\bLifetime\x12\x11\n" +
+	"\rLIFETIME_FREE\x10\x00\x12\x13\n" +
+	"\x0fLIFETIME_CLIENT\x10\x01\x12\x15\n" +
+	"\x11LIFETIME_DETACHED\x10\x02*)\n" +
 	"\x05Stdio\x12\x0e\n" +
 	"\n" +
 	"STDIO_NULL\x10\x00\x12\x10\n" +
-	"\fSTDIO_STREAM\x10\x012\x98\x03\n" +
+	"\fSTDIO_STREAM\x10\x012\x95\x04\n" +
 	"\x05Guest\x12D\n" +
 	"\x05Hello\x12\x1c.aegis.guest.v1.HelloRequest\x1a\x1d.aegis.guest.v1.HelloResponse\x12>\n" +
 	"\vSetIdentity\x12\x18.aegis.guest.v1.Identity\x1a\x15.aegis.guest.v1.Empty\x12D\n" +
 	"\x05Start\x12\x1c.aegis.guest.v1.StartRequest\x1a\x1d.aegis.guest.v1.StartResponse\x12?\n" +
 	"\x04Wait\x12\x1b.aegis.guest.v1.WaitRequest\x1a\x1a.aegis.guest.v1.ExitStatus\x12>\n" +
-	"\x06Signal\x12\x1d.aegis.guest.v1.SignalRequest\x1a\x15.aegis.guest.v1.Empty\x12B\n" +
+	"\x06Signal\x12\x1d.aegis.guest.v1.SignalRequest\x1a\x15.aegis.guest.v1.Empty\x12>\n" +
+	"\x06Resize\x12\x1d.aegis.guest.v1.ResizeRequest\x1a\x15.aegis.guest.v1.Empty\x12;\n" +
+	"\x04List\x12\x15.aegis.guest.v1.Empty\x1a\x1c.aegis.guest.v1.ListResponse\x12B\n" +
 	"\bPoweroff\x12\x1f.aegis.guest.v1.PoweroffRequest\x1a\x15.aegis.guest.v1.EmptyB/Z-github.com/xfeldman/aegisvm/guest/proto;protob\x06proto3"
 
 var (
@@ -718,42 +1106,56 @@ func file_guest_proto_rawDescGZIP() []byte {
 	return file_guest_proto_rawDescData
 }
 
-var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_guest_proto_goTypes = []any{
-	(Stdio)(0),              // 0: aegis.guest.v1.Stdio
-	(*Empty)(nil),           // 1: aegis.guest.v1.Empty
-	(*HelloRequest)(nil),    // 2: aegis.guest.v1.HelloRequest
-	(*HelloResponse)(nil),   // 3: aegis.guest.v1.HelloResponse
-	(*Identity)(nil),        // 4: aegis.guest.v1.Identity
-	(*StartRequest)(nil),    // 5: aegis.guest.v1.StartRequest
-	(*StartResponse)(nil),   // 6: aegis.guest.v1.StartResponse
-	(*WaitRequest)(nil),     // 7: aegis.guest.v1.WaitRequest
-	(*ExitStatus)(nil),      // 8: aegis.guest.v1.ExitStatus
-	(*SignalRequest)(nil),   // 9: aegis.guest.v1.SignalRequest
-	(*PoweroffRequest)(nil), // 10: aegis.guest.v1.PoweroffRequest
+	(Lifetime)(0),           // 0: aegis.guest.v1.Lifetime
+	(Stdio)(0),              // 1: aegis.guest.v1.Stdio
+	(*Empty)(nil),           // 2: aegis.guest.v1.Empty
+	(*HelloRequest)(nil),    // 3: aegis.guest.v1.HelloRequest
+	(*HelloResponse)(nil),   // 4: aegis.guest.v1.HelloResponse
+	(*Identity)(nil),        // 5: aegis.guest.v1.Identity
+	(*StartRequest)(nil),    // 6: aegis.guest.v1.StartRequest
+	(*Tty)(nil),             // 7: aegis.guest.v1.Tty
+	(*StartResponse)(nil),   // 8: aegis.guest.v1.StartResponse
+	(*WaitRequest)(nil),     // 9: aegis.guest.v1.WaitRequest
+	(*ExitStatus)(nil),      // 10: aegis.guest.v1.ExitStatus
+	(*SignalRequest)(nil),   // 11: aegis.guest.v1.SignalRequest
+	(*ResizeRequest)(nil),   // 12: aegis.guest.v1.ResizeRequest
+	(*ListResponse)(nil),    // 13: aegis.guest.v1.ListResponse
+	(*ProcessInfo)(nil),     // 14: aegis.guest.v1.ProcessInfo
+	(*PoweroffRequest)(nil), // 15: aegis.guest.v1.PoweroffRequest
 }
 var file_guest_proto_depIdxs = []int32{
-	0,  // 0: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
-	0,  // 1: aegis.guest.v1.StartRequest.stdout:type_name -> aegis.guest.v1.Stdio
-	0,  // 2: aegis.guest.v1.StartRequest.stderr:type_name -> aegis.guest.v1.Stdio
-	2,  // 3: aegis.guest.v1.Guest.Hello:input_type -> aegis.guest.v1.HelloRequest
-	4,  // 4: aegis.guest.v1.Guest.SetIdentity:input_type -> aegis.guest.v1.Identity
-	5,  // 5: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
-	7,  // 6: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
-	9,  // 7: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
-	10, // 8: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
-	3,  // 9: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
-	1,  // 10: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
-	6,  // 11: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
-	8,  // 12: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
-	1,  // 13: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
-	1,  // 14: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	1,  // 0: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
+	1,  // 1: aegis.guest.v1.StartRequest.stdout:type_name -> aegis.guest.v1.Stdio
+	1,  // 2: aegis.guest.v1.StartRequest.stderr:type_name -> aegis.guest.v1.Stdio
+	7,  // 3: aegis.guest.v1.StartRequest.terminal:type_name -> aegis.guest.v1.Tty
+	0,  // 4: aegis.guest.v1.StartRequest.lifetime:type_name -> aegis.guest.v1.Lifetime
+	14, // 5: aegis.guest.v1.ListResponse.processes:type_name -> aegis.guest.v1.ProcessInfo
+	0,  // 6: aegis.guest.v1.ProcessInfo.lifetime:type_name -> aegis.guest.v1.Lifetime
+	10, // 7: aegis.guest.v1.ProcessInfo.exit:type_name -> aegis.guest.v1.ExitStatus
+	3,  // 8: aegis.guest.v1.Guest.Hello:input_type -> aegis.guest.v1.HelloRequest
+	5,  // 9: aegis.guest.v1.Guest.SetIdentity:input_type -> aegis.guest.v1.Identity
+	6,  // 10: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
+	9,  // 11: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
+	11, // 12: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
+	12, // 13: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
+	2,  // 14: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
+	15, // 15: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
+	4,  // 16: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
+	2,  // 17: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
+	8,  // 18: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
+	10, // 19: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
+	2,  // 20: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
+	2,  // 21: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
+	13, // 22: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
+	2,  // 23: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
+	16, // [16:24] is the sub-list for method output_type
+	8,  // [8:16] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_guest_proto_init() }
@@ -766,8 +1168,8 @@ func file_guest_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_proto_rawDesc), len(file_guest_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   10,
+			NumEnums:      2,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -13,6 +13,8 @@ type GuestService interface {
 	Start(context.Context, *StartRequest) (*StartResponse, error)
 	Wait(context.Context, *WaitRequest) (*ExitStatus, error)
 	Signal(context.Context, *SignalRequest) (*Empty, error)
+	Resize(context.Context, *ResizeRequest) (*Empty, error)
+	List(context.Context, *Empty) (*ListResponse, error)
 	Poweroff(context.Context, *PoweroffRequest) (*Empty, error)
 }
 
@@ -53,6 +55,20 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.Signal(ctx, &req)
+			},
+			"Resize": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ResizeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Resize(ctx, &req)
+			},
+			"List": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req Empty
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.List(ctx, &req)
 			},
 			"Poweroff": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req PoweroffRequest
@@ -110,6 +126,22 @@ func (c *guestClient) Wait(ctx context.Context, req *WaitRequest) (*ExitStatus, 
 func (c *guestClient) Signal(ctx context.Context, req *SignalRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "Signal", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Resize(ctx context.Context, req *ResizeRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "Resize", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) List(ctx context.Context, req *Empty) (*ListResponse, error) {
+	var resp ListResponse
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "List", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

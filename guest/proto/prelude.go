@@ -19,11 +19,15 @@ const (
 	// Status carries one JSON-encoded End when the process has ended,
 	// however many descriptors its children still hold.
 	Status
+	// Terminal is the whole traffic of a process's terminal. The host's half
+	// has no end of its own: closing it hangs the terminal up. Since version
+	// 1001.
+	Terminal
 )
 
 // String names the stream.
 func (k Kind) String() string {
-	names := [...]string{"stdin", "stdout", "stderr", "status"}
+	names := [...]string{"stdin", "stdout", "stderr", "status", "terminal"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -63,7 +67,7 @@ func ReadPrelude(r io.Reader) (Prelude, error) {
 	switch {
 	case [4]byte(head[:4]) != preludeMagic:
 		return Prelude{}, fmt.Errorf("%w: wrong magic", ErrPrelude)
-	case Kind(head[4]) > Status:
+	case Kind(head[4]) > Terminal:
 		return Prelude{}, fmt.Errorf("%w: unknown kind %d", ErrPrelude, head[4])
 	case head[5] == 0 || head[5] > MaxID:
 		return Prelude{}, fmt.Errorf("%w: process id of %d bytes", ErrPrelude, head[5])

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
@@ -21,14 +22,22 @@ type process struct {
 	done    chan struct{} // closed after status is set
 	cancel  context.CancelFunc
 
-	mu     sync.Mutex // guards the fields below
-	catch  bool
-	killed int
-	status proto.ProcessStatus
+	mu       sync.Mutex // guards the fields below
+	catch    bool
+	killed   int
+	timedOut bool
+	clients  int // who hold the status
+	status   proto.ProcessStatus
 	// host holds our ends of the pipes that the host has not dialled yet,
 	// inner the ends that the program uses.
 	host  map[proto.Kind]*os.File
-	inner []*os.File
+	inner []io.Closer
+	// tty and outputs are there for a process with a terminal, or a detached
+	// one; started is what it was started as.
+	tty     *tty
+	outputs map[proto.Kind]*output
+	request *proto.StartRequest
+	begun   time.Time
 }
 
 // Start starts a program of the machine.
@@ -50,9 +59,9 @@ func (g *guest) Start(_ context.Context, r *proto.StartRequest) (*proto.StartRes
 	g.lastPid++
 	p := &process{
 		pid: g.lastPid, signals: make(chan int, 16), done: make(chan struct{}),
-		host: map[proto.Kind]*os.File{},
+		host: map[proto.Kind]*os.File{}, outputs: map[proto.Kind]*output{}, request: r, begun: time.Now(),
 	}
-	proc, err := p.plumb(r)
+	proc, err := p.connect(r)
 	if err != nil {
 		p.unplug()
 		return nil, status.Errorf(codes.Internal, "%v", err)
@@ -62,6 +71,7 @@ func (g *guest) Start(_ context.Context, r *proto.StartRequest) (*proto.StartRes
 	g.bind(p, proc)
 	g.processes[r.GetId()] = p
 	go p.run(ctx, g.programs[r.GetArgv()[0]], proc)
+	p.limit(r)
 	return &proto.StartResponse{Pid: p.pid}, nil
 }
 
@@ -115,6 +125,7 @@ func (g *guest) bind(p *process, proc *program.Proc) {
 		p.catch = true
 	}
 	proc.Kill = p.signal
+	proc.Size = p.size
 	proc.Sysrq = g.machine.sysrq
 	proc.Disk = g.machine.disk
 }
@@ -130,7 +141,10 @@ func (p *process) run(ctx context.Context, main program.Program, proc *program.P
 		s = proto.ProcessStatus{Code: 126, Message: "/: permission denied"}
 	}
 	p.mu.Lock()
-	if p.killed != 0 {
+	switch {
+	case p.timedOut:
+		s = proto.ProcessStatus{Code: 124, Message: fmt.Sprintf("timed out after %d ms", p.request.GetTimeoutMs())}
+	case p.killed != 0:
 		s = proto.ProcessStatus{Code: 128 + p.killed, Signal: p.killed}
 	}
 	p.status = s

@@ -21,11 +21,17 @@ func (g *guest) stream(c net.Conn) {
 		return
 	}
 	if pre.Kind == proto.Status {
+		left := p.hold(c)
 		select {
 		case <-p.done:
 			proto.WriteStatus(c, p.status)
+		case <-left:
 		case <-g.ctx.Done():
 		}
+		return
+	}
+	if out := p.outputs[pre.Kind]; out != nil {
+		p.converse(c, out)
 		return
 	}
 	f := p.take(pre.Kind)

@@ -114,15 +114,27 @@ var processes atomic.Int64
 
 func (g *guest) run(argv ...string) *process {
 	g.s.Helper()
-	p := &process{g: g, id: fmt.Sprintf("p%d", processes.Add(1))}
-	_, err := g.control.Start(g.s.ctx, &proto.StartRequest{
-		Id: p.id, Argv: argv, Env: []string{"PATH=/bin", "GREETING=hello world"}, Cwd: "/",
-		Stdin: proto.Stdio_STDIO_STREAM, Stdout: proto.Stdio_STDIO_STREAM, Stderr: proto.Stdio_STDIO_STREAM,
-	})
-	if err != nil {
-		g.s.Fatalf("starting %q: %v", argv, err)
-	}
+	p := g.start(request(argv...))
 	p.open()
+	return p
+}
+
+// request asks for a program with all its streams.
+func request(argv ...string) *proto.StartRequest {
+	return &proto.StartRequest{
+		Argv: argv, Env: []string{"PATH=/bin", "GREETING=hello world"}, Cwd: "/",
+		Stdin: proto.Stdio_STDIO_STREAM, Stdout: proto.Stdio_STDIO_STREAM, Stderr: proto.Stdio_STDIO_STREAM,
+	}
+}
+
+// start starts a program and dials nothing.
+func (g *guest) start(r *proto.StartRequest) *process {
+	g.s.Helper()
+	p := &process{g: g, id: fmt.Sprintf("p%d", processes.Add(1))}
+	r.Id = p.id
+	if _, err := g.control.Start(g.s.ctx, r); err != nil {
+		g.s.Fatalf("starting %q: %v", r.GetArgv(), err)
+	}
 	return p
 }
 

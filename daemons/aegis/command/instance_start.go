@@ -23,7 +23,7 @@ func (a *app) instanceStart() *cobra.Command {
 With names it starts instances that are there, also disabled ones. With a
 command it makes a new one and starts it in the background; where --name is that
 of an instance at rest with the same command, that one is started again. The
-program has no terminal and no standard input.
+program has no standard input, but with -t a terminal, for 'aegis attach'.
 
 It returns when the program runs, and fails with the reason when it does not
 come to that; the instance stays in either case. --no-wait returns at once.`,
@@ -42,6 +42,7 @@ come to that; the instance stays in either case. --no-wait returns at once.`,
 			}
 		},
 	}
+	f.streamFlags.addTTY(cmd, "give the program a terminal, which aegis attach connects with")
 	f.addFlags(cmd)
 	f.out.addFlags(cmd)
 	f.addNoWait(cmd)
@@ -85,6 +86,7 @@ func (a *app) startNew(cmd *cobra.Command, f runFlags, argv []string, code int) 
 	if err != nil {
 		return exitError{code: code, err: err}
 	}
+	spec.Terminal = a.detachedTerminal(f.tty)
 	ctx, stop := interruptible(cmd)
 	defer stop()
 	client, err := a.connect(ctx, code)

@@ -1,18 +1,15 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/xfeldman/aegisvm/api"
-	"github.com/xfeldman/aegisvm/daemons/aegis/progress"
 	"github.com/xfeldman/aegisvm/daemons/aegis/run"
 )
 
@@ -20,14 +17,14 @@ import (
 type runFlags struct {
 	image, name, workdir, user string
 	pull                       pullPolicy
-	interactive                bool
-	cpus                       processors
-	memory                     memory
-	env                        variables
-	timeout                    time.Duration
-	life                       lifeFlags
-	detach, noWait             bool
-	out                        listing // of --detach
+	streamFlags
+	cpus           processors
+	memory         memory
+	env            variables
+	timeout        time.Duration
+	life           lifeFlags
+	detach, noWait bool
+	out            listing // of --detach
 }
 
 func (a *app) run() *cobra.Command {
@@ -44,7 +41,8 @@ instance start' makes.
 The exit code is the program's; 124 when it ran out of --timeout; 125 when the
 machine failed; 126 or 127 when the program could not be run; 128 + n when
 signal n ended it (141 when nobody reads the output any more). The first
-Ctrl-C goes to the program, the second one tears the machine down.`,
+Ctrl-C goes to the program, the second one tears the machine down. With -t every
+key goes to the program, as on a terminal of its own.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usage(cmd, errors.New("no command: expected a program and its arguments, such as: aegis run -- echo hello"))
@@ -55,7 +53,7 @@ Ctrl-C goes to the program, the second one tears the machine down.`,
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	flags.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input")
+	f.streamFlags.addFlags(cmd)
 	flags.BoolVarP(&f.detach, "detach", "d", false, "do not wait: run it in the background as an instance that stays")
 	f.addFlags(cmd)
 	f.out.addFlags(cmd)
@@ -97,28 +95,10 @@ func (a *app) runProgram(cmd *cobra.Command, f runFlags, argv []string) error {
 	if err != nil {
 		return exitError{code: run.Failed, err: err}
 	}
-	client, err := a.connect(cmd.Context(), run.Failed)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	// Writing to a pipe that nobody reads must be an error here, not the end:
-	// the machine has to go first.
-	signal.Ignore(syscall.SIGPIPE)
-	signals := watched()
-	defer signal.Stop(signals)
-	runner := run.Client{Aegis: client, Stdout: a.out, Stderr: a.err, Signals: signals, Notice: a.notice}
-	if f.interactive {
-		runner.Stdin = a.in
-	}
-	if progress.Possible(a.err) {
-		runner.Terminal = a.err
-	}
-	code, err := runner.Run(cmd.Context(), spec)
-	if code == 0 && err == nil {
-		return nil
-	}
-	return exitError{code: code, err: err}
+	return a.withRunner(cmd, f.streamFlags, func(ctx context.Context, runner *run.Client) (int, error) {
+		spec.Terminal = terminalOf(runner.Console)
+		return runner.Run(ctx, spec)
+	})
 }
 
 // checkDetach refuses flags that make no sense together.
@@ -137,18 +117,6 @@ func (f runFlags) checkDetach(cmd *cobra.Command) error {
 		return errors.New("--restart is for --detach: without it the machine goes when the program ends")
 	}
 	return nil
-}
-
-// watched tells the signals that the user sends, except those that who
-// started us wants ignored, such as nohup.
-func watched() chan os.Signal {
-	c := make(chan os.Signal, 8)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
-		if !signal.Ignored(sig) {
-			signal.Notify(c, sig)
-		}
-	}
-	return c
 }
 
 // spec turns the flags into what aegisd is asked for. Zeros mean a default

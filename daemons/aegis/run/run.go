@@ -1,8 +1,9 @@
-// Package run is journey 1 as the client sees it: it creates an ephemeral
-// instance, connects the caller's descriptors with those of its program,
-// forwards signals, and turns whatever happens into one exit code. It owns
-// nothing that outlives it: when it returns, the instance is gone, or the
-// error says why not. It parses no flags and starts no daemon.
+// Package run is journeys 1 and 4 as the client sees them: it creates an
+// ephemeral instance, or an exec in one that runs, connects the caller's
+// descriptors with those of its program, forwards signals, and turns whatever
+// happens into one exit code. It owns nothing that outlives it: when it
+// returns, the instance is gone, or the error says why not. It parses no flags
+// and starts no daemon.
 package run
 
 import (
@@ -12,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/console"
 	"github.com/xfeldman/aegisvm/daemons/aegis/progress"
 )
 
@@ -28,6 +30,10 @@ type Client struct {
 	// Terminal is where progress is shown while the caller waits; nil shows
 	// none.
 	Terminal *os.File
+	// Console is the caller's terminal, if the program is to have one; nil for
+	// none. While the program has it the keys are bytes, and signals tear down
+	// at once.
+	Console *console.Console
 	// Signals are those that the caller was sent. While the machine starts
 	// the first one tears it down; later the first one goes to the program
 	// and the second one tears down. SIGHUP does both at once.
@@ -41,7 +47,7 @@ type Client struct {
 // (SIGPIPE when nobody reads our output any more), Failed when the runtime
 // failed. The error, if any, is the line to tell with it.
 func (c *Client) Run(ctx context.Context, spec api.InstanceSpec) (int, error) {
-	spec.Attach, spec.AutoRemove, spec.Stdin = true, true, c.Stdin != nil
+	spec.Attach, spec.AutoRemove, spec.Stdin = true, true, c.Stdin != nil && !spec.TTY
 	id, err := c.create(ctx, spec)
 	if id == "" {
 		return outcome(err)
@@ -67,7 +73,7 @@ func (c *Client) live(ctx context.Context, id string, spec api.InstanceSpec) (in
 	defer streams.Close()
 	held := c.hold(ctx, id, streams)
 	defer held.letGo()
-	end, err := c.converse(ctx, id, streams)
+	end, err := c.converse(ctx, c.primary(id, streams))
 	if err != nil {
 		return outcome(err)
 	}
@@ -101,8 +107,17 @@ func (c *Client) attach(ctx context.Context, id string) (streams *api.Streams, e
 }
 
 // converse lets the bytes flow until the program's streams have ended.
-func (c *Client) converse(ctx context.Context, id string, streams *api.Streams) (ending, error) {
-	flow := c.connect(streams)
+func (c *Client) converse(ctx context.Context, p program) (ending, error) {
+	raw := c.Console != nil && p.streams.Terminal != nil
+	if raw {
+		leave, err := c.enter(ctx, p)
+		if err != nil {
+			return ending{}, err
+		}
+		defer leave()
+	}
+	flow := c.connect(p.streams)
+	left := c.typeInto(p)
 	var forwards sync.WaitGroup
 	defer forwards.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -113,17 +128,19 @@ func (c *Client) converse(ctx context.Context, id string, streams *api.Streams) 
 			return end, nil
 		case err := <-flow.broken:
 			return ending{}, err
+		case <-left:
+			return ending{}, errLeft
 		case <-ctx.Done():
 			return ending{}, context.Cause(ctx)
 		case sig := <-c.Signals:
-			if !first {
+			if !first || raw {
 				return ending{}, torn(sig)
 			}
 			if sig == syscall.SIGHUP {
-				c.forward(ctx, id, sig)
+				c.forward(ctx, p, sig)
 				return ending{}, torn(sig)
 			}
-			forwards.Go(func() { c.forward(ctx, id, sig) })
+			forwards.Go(func() { c.forward(ctx, p, sig) })
 		}
 	}
 }

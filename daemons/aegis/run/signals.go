@@ -62,16 +62,16 @@ func (c *Client) await(ctx context.Context, n int, call func(context.Context) er
 }
 
 // forward sends a signal to the program.
-func (c *Client) forward(ctx context.Context, id string, sig os.Signal) {
+func (c *Client) forward(ctx context.Context, p program, sig os.Signal) {
 	number, ok := sig.(syscall.Signal)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := c.Aegis.Signal(ctx, id, int(number))
-	if err == nil || ctx.Err() == context.Canceled || api.CodeOf(err) == api.BadState {
+	err := p.signal(ctx, int(number))
+	if err == nil || ctx.Err() == context.Canceled || api.CodeOf(err) == api.BadState || api.CodeOf(err) == api.NotFound {
 		return // delivered, or nobody waits for it any more, or just too late
 	}
-	c.Notice(fmt.Sprintf("the program did not get the signal (%v): once more tears the machine down", err))
+	c.Notice(fmt.Sprintf("the program did not get the signal (%v): once more ends it", err))
 }

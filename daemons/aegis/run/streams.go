@@ -41,7 +41,14 @@ func (c *Client) connect(s *api.Streams) *flow {
 	var outputs sync.WaitGroup
 	stdout := &output{name: "standard output", dst: c.Stdout, src: s.Stdout}
 	stderr := &output{name: "standard error", dst: c.Stderr, src: s.Stderr}
-	outputs.Go(func() { f.drain(stdout) })
+	if s.Terminal != nil {
+		stdout.name, stdout.src = "the terminal", s.Terminal
+	}
+	outputs.Go(func() {
+		defer c.Console.Guard()
+		f.drain(stdout)
+		c.Console.Restore() // a guest that tells no end must not keep the keys
+	})
 	outputs.Go(func() { f.drain(stderr) })
 	go func() {
 		said, err := proto.ReadEnd(s.Status)

@@ -23,6 +23,22 @@ type Process struct {
 	// Streams connects stdout and stderr to streams, Stdin stdin as well;
 	// what is not connected is /dev/null.
 	Streams, Stdin bool
+	// Terminal makes a terminal all three of them.
+	Terminal *Terminal
+	Lifetime proto.Lifetime
+	// Timeout ends it, with code 124; 0 means never.
+	Timeout time.Duration
+}
+
+// Terminal is what a new terminal is like.
+type Terminal struct {
+	Rows, Cols uint16
+	Term       string
+}
+
+// minor1001 tells whether the contract's version 1000 knew nothing of this.
+func (p Process) minor1001() bool {
+	return p.Terminal != nil || p.Lifetime != proto.Lifetime_LIFETIME_FREE || p.Timeout != 0
 }
 
 // Identify tells the guest who it is.
@@ -40,6 +56,13 @@ func (s *Session) Start(ctx context.Context, p Process) error {
 	req := &proto.StartRequest{
 		Id: p.ID, Argv: p.Argv, Env: p.Env, Cwd: p.Cwd, User: p.User,
 		Stdin: stream[p.Stdin], Stdout: stream[p.Streams], Stderr: stream[p.Streams],
+		Lifetime: p.Lifetime, TimeoutMs: uint64(p.Timeout.Milliseconds()),
+	}
+	if t := p.Terminal; t != nil {
+		req.Terminal = &proto.Tty{Rows: uint32(t.Rows), Cols: uint32(t.Cols), Term: t.Term}
+	}
+	if p.minor1001() && s.version < 1001 {
+		return fmt.Errorf("starting the program: %w", ErrOld)
 	}
 	return s.call(ctx, "starting the program", callTimeout, func(ctx context.Context) error {
 		_, err := s.guest.Start(ctx, req)
@@ -54,11 +77,7 @@ func (s *Session) Wait(ctx context.Context, id string) (proto.ProcessStatus, err
 	if err != nil {
 		return proto.ProcessStatus{}, explain("waiting for the program", ctx, err)
 	}
-	return proto.ProcessStatus{
-		Code:    int(r.GetCode() & 0xff),
-		Signal:  int(r.GetSignal() & 0x7f),
-		Message: clean(r.GetMessage()),
-	}, nil
+	return statusOf(r), nil
 }
 
 // Signal sends a signal to the group of the process.
@@ -82,13 +101,23 @@ func (s *Session) Poweroff(ctx context.Context, grace time.Duration) error {
 // Streams dials the streams of a started process: stdout, stderr, status and
 // where asked stdin. Session stays nil.
 func Streams(ctx context.Context, dial Dial, id string, stdin bool) (*api.Streams, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	streams := &api.Streams{}
 	places := map[proto.Kind]**os.File{proto.Stdout: &streams.Stdout, proto.Stderr: &streams.Stderr, proto.Status: &streams.Status}
 	if stdin {
 		places[proto.Stdin] = &streams.Stdin
 	}
+	return dialAll(ctx, dial, id, streams, places)
+}
+
+// TerminalStreams dials the terminal and the status of a started process.
+func TerminalStreams(ctx context.Context, dial Dial, id string) (*api.Streams, error) {
+	streams := &api.Streams{}
+	return dialAll(ctx, dial, id, streams, map[proto.Kind]**os.File{proto.Terminal: &streams.Terminal, proto.Status: &streams.Status})
+}
+
+func dialAll(ctx context.Context, dial Dial, id string, streams *api.Streams, places map[proto.Kind]**os.File) (*api.Streams, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for kind, place := range places {
 		group.Go(func() (err error) {

@@ -31,6 +31,19 @@ const maxMessage = 512
 // ErrNoProcess is wrapped by calls that name a process the guest has not.
 var ErrNoProcess = errors.New("no such process in the guest")
 
+// ErrNoTerminal is wrapped by a resize of what has none, ErrMany by a start
+// where the guest runs too much already, ErrOld where it is of an older release
+// and cannot do it.
+var (
+	ErrNoTerminal = errors.New("it has no terminal")
+	ErrMany       = errors.New("the guest runs too many processes already")
+	ErrOld        = errors.New("the guest is of an older release: stop and start the instance")
+)
+
+var sentinels = map[codes.Code]error{
+	codes.NotFound: ErrNoProcess, codes.ResourceExhausted: ErrMany, codes.Unimplemented: ErrOld,
+}
+
 // Dial connects to a port of the machine.
 type Dial func(ctx context.Context, port uint32) (*os.File, error)
 
@@ -42,6 +55,8 @@ type Session struct {
 	guest  proto.GuestService
 	// BootID is the guest's, random per boot.
 	BootID string
+	// version is what the guest speaks.
+	version uint32
 }
 
 // Open connects and agrees on the contract's version.
@@ -73,7 +88,7 @@ func (s *Session) hello(ctx context.Context) error {
 		if proto.Major(r.GetVersion()) != proto.Major(proto.Version) {
 			return fmt.Errorf("it speaks contract version %d, this aegisd %d: install a guest kernel and initramfs of the same release", r.GetVersion(), proto.Version)
 		}
-		s.BootID = clean(r.GetBootId())
+		s.BootID, s.version = clean(r.GetBootId()), r.GetVersion()
 		return nil
 	})
 }
@@ -108,8 +123,8 @@ func explain(what string, ctx context.Context, err error) error {
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
 	if st, ok := status.FromError(err); ok {
-		if st.Code() == codes.NotFound {
-			return fmt.Errorf("%s: %w", what, ErrNoProcess)
+		if known := sentinels[st.Code()]; known != nil {
+			return fmt.Errorf("%s: %w", what, known)
 		}
 		return fmt.Errorf("%s: %s", what, clean(st.Message()))
 	}

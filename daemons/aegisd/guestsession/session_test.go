@@ -22,6 +22,7 @@ import (
 type guest struct {
 	hello *proto.HelloResponse
 	exit  *proto.ExitStatus
+	list  *proto.ListResponse
 	err   error
 	hang  <-chan struct{} // no answer until it is closed
 }
@@ -54,6 +55,14 @@ func (g *guest) Wait(ctx context.Context, _ *proto.WaitRequest) (*proto.ExitStat
 
 func (g *guest) Signal(ctx context.Context, _ *proto.SignalRequest) (*proto.Empty, error) {
 	return &proto.Empty{}, g.answer()
+}
+
+func (g *guest) Resize(context.Context, *proto.ResizeRequest) (*proto.Empty, error) {
+	return &proto.Empty{}, g.answer()
+}
+
+func (g *guest) List(context.Context, *proto.Empty) (*proto.ListResponse, error) {
+	return g.list, g.answer()
 }
 
 func (g *guest) Poweroff(ctx context.Context, _ *proto.PoweroffRequest) (*proto.Empty, error) {

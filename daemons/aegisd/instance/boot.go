@@ -11,6 +11,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
@@ -31,10 +32,11 @@ type boot struct {
 	up       bool // the machine runs
 	end      *vmm.Exit
 	session  *guestsession.Session
-	streams  *api.Streams // until a client fetches them
-	exited   bool         // the primary process has ended
-	timer    *time.Timer  // the spec's timeout
-	outcome  *outcome     // set while being released
+	streams  *api.Streams  // until a client fetches them
+	exited   bool          // the primary process has ended
+	config   *image.Config // of its image; nil where aegisd was restarted since
+	timer    *time.Timer   // the spec's timeout
+	outcome  *outcome      // set while being released
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
@@ -119,7 +121,7 @@ func (o *owner) onBegun(b *boot, up started, err error) {
 		o.release(outcome{phase: api.PhaseFailed, err: err})
 		return
 	}
-	b.session, b.streams = up.session, up.streams
+	b.session, b.streams, b.config = up.session, up.streams, up.config
 	now := o.svc.now()
 	o.rec.Status.Phase, o.rec.Status.Started = api.PhaseRunning, &now
 	o.rec.Status.Attached = o.waiter != nil

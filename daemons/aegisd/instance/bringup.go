@@ -20,7 +20,7 @@ import (
 )
 
 // primary is the id of the instance's own process in the guest.
-const primary = "main"
+const primary = api.PrimaryExec
 
 // defaultPath is the PATH of a program whose image and spec have none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,6 +29,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // only the digest may be set.
 type started struct {
 	digest  string
+	config  *image.Config
 	session *guestsession.Session
 	streams *api.Streams
 }
@@ -54,7 +55,7 @@ func (o *owner) bringUp(b *boot) (up started, err error) {
 	if err != nil {
 		return up, fmt.Errorf("preparing the image: %w", err)
 	}
-	up.digest = img.Digest
+	up.digest, up.config = img.Digest, &img.Config
 	took.lap("image")
 	if err := o.startMachine(b, img); err != nil {
 		return up, err
@@ -164,13 +165,14 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 		Cwd:     firstOf(o.spec.Workdir, conf.Workdir),
 		User:    firstOf(o.spec.User, conf.User),
 		Streams: o.spec.Attach, Stdin: o.spec.Stdin,
+		Terminal: terminalOf(o.spec.Terminal), Lifetime: lifetimeOf(o.spec),
 	})
 	took.lap("program")
 	if err != nil || !o.spec.Attach {
 		return nil, err
 	}
 	defer took.lap("streams")
-	return guestsession.Streams(b.ctx, o.dial(b), primary, o.spec.Stdin)
+	return o.streams(b.ctx, b, primary, o.spec.TTY, o.spec.Stdin)
 }
 
 // identity is what makes the machine this instance. Its machine id is a

@@ -124,6 +124,7 @@ func (o *owner) tellRest() {
 	if o.session != nil {
 		shutdownWrite(o.session)
 	}
+	o.execs.close()
 	if o.waiter == nil {
 		return
 	}

@@ -42,6 +42,7 @@ type owner struct {
 	waiter   *waiter     // an Attach under way
 	patience *time.Timer // until an awaited client counts as gone
 	startErr error       // why the last start failed, for Attach
+	execs    sessions    // our ends of the sessions of execs' clients
 
 	removing bool         // asked to go
 	erasing  bool         // the disk and the record are being deleted
@@ -83,6 +84,7 @@ func (o *owner) letGo() {
 	}
 	o.disarmRestart()
 	o.closeSession()
+	o.execs.close()
 	if o.boot != nil {
 		o.boot.letGo()
 	}

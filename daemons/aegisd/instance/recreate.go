@@ -65,7 +65,9 @@ func (o *owner) onCreateAgain(given api.InstanceSpec) error {
 // instance has; secrets are added instead.
 func difference(given, have api.InstanceSpec) string {
 	want, got := fields(given), fields(have)
-	delete(want, "secrets")
+	for _, free := range []string{"secrets", "rows", "cols", "term"} {
+		delete(want, free) // a terminal takes its client's size and kind
+	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if string(want[name]) != string(got[name]) {
 			return name

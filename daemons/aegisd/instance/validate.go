@@ -36,7 +36,7 @@ func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
 		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets,
-		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull,
+		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull, checkTTY,
 	} {
 		if err := check(spec); err != nil {
 			return err

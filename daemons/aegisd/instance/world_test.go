@@ -227,13 +227,15 @@ func (i *images) Prepare(ctx context.Context, ref string, progress func(image.Pr
 	i.mu.Lock()
 	prepare, config := i.prepare, i.config
 	i.mu.Unlock()
-	progress(image.Progress{Stage: "building", Done: 1, Total: 2})
+	if progress != nil {
+		progress(image.Progress{Stage: "building", Done: 1, Total: 2})
+	}
 	if prepare != nil {
 		if err := prepare(ctx); err != nil {
 			return image.Image{}, err
 		}
 	}
-	if ref != "" {
+	if ref != "" && ref != "sha256:00" {
 		return i.local.Prepare(ctx, ref, progress)
 	}
 	return image.Image{Digest: "sha256:00", Config: config}, nil

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/guest/proto/link"
 )
 
@@ -34,14 +35,16 @@ func (s *stream) input(c Conn, f *os.File) (broken bool) {
 // output moves bytes from the pipe f to c, until all holders of the pipe have
 // closed it, or the process has ended and what it left in the pipe was moved.
 func (s *stream) output(c Conn, f *os.File) (broken bool) {
+	if err := s.catchUp(c); err != nil {
+		return s.outlives() || !errors.Is(err, syscall.EPIPE)
+	}
 	buf := make([]byte, chunk)
-	n := copy(buf, s.pending)
-	s.pending = nil
+	n := 0
 	raw, rerr := f.SyscallConn()
 	for {
 		if m, werr := c.Write(buf[:n]); werr != nil {
 			s.pending = append([]byte(nil), buf[m:n]...)
-			return !errors.Is(werr, syscall.EPIPE)
+			return s.outlives() || !errors.Is(werr, syscall.EPIPE)
 		}
 		switch {
 		case rerr == nil:
@@ -50,12 +53,21 @@ func (s *stream) output(c Conn, f *os.File) (broken bool) {
 			f.SetReadDeadline(time.Time{}) // the rest waits for nobody
 			n, rerr = s.read(raw, buf)
 		case errors.Is(rerr, os.ErrDeadlineExceeded):
-			return dead(c)
+			return s.outlives() || dead(c)
 		default:
 			c.CloseWrite()
 			return false
 		}
 	}
+}
+
+// catchUp writes what was taken from the pipe before.
+func (s *stream) catchUp(c Conn) error {
+	n, err := c.Write(s.pending)
+	if s.pending = s.pending[n:]; len(s.pending) == 0 {
+		s.pending = nil // and its memory
+	}
+	return err
 }
 
 // read takes bytes from the pipe. It returns io.EOF when all its holders have
@@ -86,6 +98,8 @@ func (s *stream) draw(fd int, buf []byte) (int, error) {
 		n, err = syscall.Read(fd, buf)
 	}
 	switch {
+	case err != nil && s.sealed && s.kind == proto.Terminal:
+		return 0, io.EOF
 	case err != nil:
 		return 0, err
 	case n == 0:
@@ -108,7 +122,11 @@ func (s *stream) seal() int64 {
 	s.counting.Lock()
 	defer s.counting.Unlock()
 	s.sealed, s.total = true, s.taken
-	if s.file != nil {
+	switch {
+	case s.file == nil:
+	case s.kind == proto.Terminal:
+		s.total += pipeSize // nobody knows; the end is where a read finds nothing
+	default:
 		s.total += int64(waiting(s.file))
 	}
 	return s.total

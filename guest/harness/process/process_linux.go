@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
@@ -18,17 +19,27 @@ type Spec struct {
 	Cwd, User string
 	// Stdin, Stdout and Stderr tell what is a stream; the rest is /dev/null.
 	Stdin, Stdout, Stderr bool
+	// Terminal makes a terminal all three of them.
+	Terminal *Terminal
+	Lifetime proto.Lifetime
+	// Timeout ends the process; 0 means never.
+	Timeout time.Duration
 }
 
 // process is one program that runs or has run.
 type process struct {
-	id  string
-	pid int
+	id       string
+	argv     []string // cut, to be shown
+	lifetime proto.Lifetime
+	reaper   *Reaper
+	begun    time.Time
+	pid      int
 	// done is closed after status and output are set.
 	done    chan struct{}
 	status  proto.ProcessStatus
 	output  proto.Output
-	streams [proto.Status]*stream // nil where there is none
+	streams [proto.Terminal + 1]*stream // nil where there is none
+	life    life
 
 	mu      sync.Mutex // guards the field below
 	fetched bool       // the host knows the status
@@ -37,13 +48,15 @@ type process struct {
 // start starts the program. A program that cannot be run has ended at once;
 // an error is one of the guest itself.
 func start(r *Reaper, s Spec) (*process, error) {
-	p := &process{id: s.ID, done: make(chan struct{})}
+	p := &process{
+		id: s.ID, argv: cut(s.Argv), lifetime: s.Lifetime, reaper: r, begun: time.Now(), done: make(chan struct{}),
+	}
 	path, attr, why := p.prepare(s)
 	if why != nil {
 		p.end(*why)
 		return p, nil
 	}
-	files, err := p.plumb(s)
+	files, err := p.connect(s, attr.Sys)
 	defer closeAll(files)
 	if err != nil {
 		p.close()
@@ -57,12 +70,21 @@ func start(r *Reaper, s Spec) (*process, error) {
 	})
 	if err != nil {
 		p.close()
-		p.streams = [proto.Status]*stream{}
+		p.streams = [proto.Terminal + 1]*stream{}
 		p.end(*refused(s.Argv[0], err, "its interpreter is missing"))
 		return p, nil
 	}
 	p.pid = pid
+	p.live(s.Timeout)
 	return p, nil
+}
+
+// connect makes what stdin, stdout and stderr of the program are.
+func (p *process) connect(s Spec, attr *syscall.SysProcAttr) ([]*os.File, error) {
+	if s.Terminal != nil {
+		return p.console(*s.Terminal, attr)
+	}
+	return p.plumb(s)
 }
 
 // prepare finds the user, the directory and the program.
@@ -82,6 +104,9 @@ func (p *process) prepare(s Spec) (string, *syscall.ProcAttr, *proto.ProcessStat
 		attr.Dir = home(who)
 	} else if info, err := os.Stat(attr.Dir); err != nil || !info.IsDir() {
 		return "", nil, refusal(codeNotExecutable, s.Cwd, "no such working directory")
+	}
+	if s.Terminal != nil && s.Terminal.Term != "" && getenv(s.Env, "TERM") == "" {
+		attr.Env = append(slices.Clip(attr.Env), "TERM="+s.Terminal.Term)
 	}
 	path, why := find(s.Argv[0], attr.Dir, s.Env)
 	return path, attr, why
@@ -130,7 +155,8 @@ func closeAll(files []*os.File) {
 
 // end sets how the program ended, and how much it has written.
 func (p *process) end(s proto.ProcessStatus) {
-	p.status = s
+	p.status = p.life.over(s)
+	p.streams[proto.Terminal].seal()
 	p.output = proto.Output{Stdout: p.streams[proto.Stdout].seal(), Stderr: p.streams[proto.Stderr].seal()}
 	close(p.done)
 }

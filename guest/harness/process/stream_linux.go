@@ -27,10 +27,14 @@ type stream struct {
 
 	mu   sync.Mutex // guards the fields below
 	file *os.File   // nil when all bytes were moved
+	// peer is the program's end of a terminal. While it is open, a program that
+	// has closed its own has not ended the terminal.
+	peer *os.File
 	// conn moves the bytes now; released is closed when it has stopped.
 	conn     Conn
 	released chan struct{}
-	// pending are bytes that were taken from the pipe when conn broke.
+	// pending are bytes that were taken from the pipe when conn broke, or while
+	// nobody had dialled a detached process. They belong to who moves.
 	pending []byte
 
 	counting sync.Mutex // guards the fields below; held while an output's pipe is read
@@ -67,6 +71,7 @@ var ErrTaken = errors.New("the stream is taken")
 func (s *stream) serve(c Conn) error {
 	f, err := s.take(c)
 	if err != nil {
+		s.keep(c)
 		return err
 	}
 	moved := make(chan struct{})
@@ -79,6 +84,7 @@ func (s *stream) serve(c Conn) error {
 	close(moved)
 	<-watched
 	s.release(broken)
+	s.keep(c)
 	return nil
 }
 
@@ -88,7 +94,7 @@ func (s *stream) take(c Conn) (*os.File, error) {
 	for {
 		s.mu.Lock()
 		switch {
-		case s.file == nil:
+		case s.file == nil && !s.left():
 			s.mu.Unlock()
 			return nil, ErrTaken
 		case s.conn == nil:
@@ -97,12 +103,14 @@ func (s *stream) take(c Conn) (*os.File, error) {
 			s.mu.Unlock()
 			return f, nil
 		}
-		old, released, f := s.conn, s.released, s.file
+		released, taken := s.released, !dead(s.conn)
+		if !taken {
+			s.wake(s.file) // while it is that one's
+		}
 		s.mu.Unlock()
-		if !dead(old) {
+		if taken {
 			return nil, ErrTaken
 		}
-		s.wake(f)
 		select {
 		case <-released:
 		case <-gone(c):
@@ -117,9 +125,8 @@ func (s *stream) release(broken bool) {
 	defer s.mu.Unlock()
 	if s.file != nil && broken {
 		s.file.SetDeadline(time.Time{})
-	} else if s.file != nil {
-		s.file.Close()
-		s.file = nil
+	} else {
+		s.closeFiles()
 	}
 	s.conn = nil
 	close(s.released)
@@ -135,7 +142,7 @@ func (s *stream) watch(c Conn, f *os.File, moved <-chan struct{}) {
 	select {
 	case <-s.process.done:
 		c.SetReadDeadline(past)
-		f.SetDeadline(past)
+		s.expire(f)
 	case <-left:
 		s.wake(f)
 	case <-moved:
@@ -145,6 +152,12 @@ func (s *stream) watch(c Conn, f *os.File, moved <-chan struct{}) {
 // wake makes a process's output be given back if nobody takes it.
 func (s *stream) wake(f *os.File) {
 	if s.kind != proto.Stdin {
+		s.expire(f)
+	}
+}
+
+func (s *stream) expire(f *os.File) {
+	if f != nil {
 		f.SetDeadline(past)
 	}
 }
@@ -155,27 +168,46 @@ func (s *stream) over() bool { return s.process.ended() }
 
 // move returns whether c broke before all bytes were moved.
 func (s *stream) move(c Conn, f *os.File) (broken bool) {
-	if s.kind == proto.Stdin {
+	_, kept := c.(keeper)
+	switch {
+	case kept:
+		return s.hoard(f)
+	case f == nil:
+		return s.remainder(c)
+	case s.kind == proto.Stdin:
 		return s.input(c, f)
+	case s.kind == proto.Terminal:
+		return s.talk(c, f)
+	default:
+		return s.output(c, f)
 	}
-	return s.output(c, f)
 }
 
 // discard forgets the stream.
 func (s *stream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file != nil && s.conn == nil {
-		s.file.Close()
-		s.file = nil
+	if s.conn == nil {
+		s.closeFiles()
 	}
+}
+
+// closeFiles closes our ends; s.mu is held.
+func (s *stream) closeFiles() {
+	if s.file != nil {
+		s.file.Close()
+	}
+	if s.peer != nil {
+		s.peer.Close()
+	}
+	s.file, s.peer = nil, nil
 }
 
 // finished tells whether there is nothing more to dial.
 func (s *stream) finished() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.file == nil || s.kind == proto.Stdin
+	return s.kind == proto.Stdin || s.file == nil && s.conn == nil && !s.left()
 }
 
 // gone is closed when the other side of c is known to read no more.

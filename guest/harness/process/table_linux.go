@@ -11,6 +11,9 @@ import (
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
 
+// maxRunning is how many processes the host may run at once.
+const maxRunning = 512
+
 // maxEnded is how many ended processes are kept for a host that has not asked
 // for them.
 const maxEnded = 256
@@ -20,6 +23,8 @@ var (
 	ErrNotFound = errors.New("no such process")
 	ErrExists   = errors.New("there is such a process already")
 	ErrInvalid  = errors.New("cannot be started")
+	ErrMany     = errors.New("too many processes run already")
+	ErrNoTTY    = errors.New("it has no terminal")
 )
 
 // Table has the processes of the guest. Its methods may be called from
@@ -56,6 +61,9 @@ func (t *Table) Start(s Spec) (int, error) {
 	defer t.mu.Unlock()
 	if old := t.processes[s.ID]; old != nil && !old.ended() {
 		return 0, fmt.Errorf("process %q: %w", s.ID, ErrExists)
+	}
+	if t.running() >= maxRunning {
+		return 0, fmt.Errorf("process %q: %w: at most %d", s.ID, ErrMany, maxRunning)
 	}
 	p, err := start(t.reaper, s)
 	if err != nil {
@@ -135,7 +143,7 @@ func (t *Table) Serve(c Conn, pre proto.Prelude) error {
 	}
 	if pre.Kind == proto.Status {
 		err = p.tell(c)
-	} else if s := p.streams[pre.Kind]; s != nil {
+	} else if s := p.streams[pre.Kind]; s != nil { // ReadPrelude knows no other kinds
 		err = s.serve(c)
 	} else {
 		err = fmt.Errorf("%s: %w", pre.Kind, ErrNotFound)
@@ -198,16 +206,25 @@ func (t *Table) forget(p *process) {
 func (p *process) tell(c Conn) error {
 	select {
 	case <-p.done:
-	case <-gone(c):
+	case <-p.hold(c):
 		return nil
 	}
-	if err := proto.WriteEnd(c, proto.End{ProcessStatus: p.status, Output: &p.output}); err != nil {
+	if err := proto.WriteEnd(c, p.told()); err != nil {
 		return fmt.Errorf("telling its status: %w", err)
 	}
 	p.mu.Lock()
 	p.fetched = true
 	p.mu.Unlock()
 	return c.CloseWrite()
+}
+
+// told is the whole of what is told of the end. Of a detached process and of
+// a terminal nobody can say how much a client should have read.
+func (p *process) told() proto.End {
+	if p.lifetime == proto.Lifetime_LIFETIME_DETACHED || p.streams[proto.Terminal] != nil {
+		return proto.End{ProcessStatus: p.status}
+	}
+	return proto.End{ProcessStatus: p.status, Output: &p.output}
 }
 
 func (p *process) ended() bool {

@@ -151,12 +151,11 @@ func (s *Service) Start(_ context.Context, r *proto.StartRequest) (*proto.StartR
 	if !s.named.Load() {
 		return nil, status.Error(codes.FailedPrecondition, "no process starts before SetIdentity")
 	}
-	pid, err := s.processes.Start(process.Spec{
-		ID: r.GetId(), Argv: r.GetArgv(), Env: r.GetEnv(), Cwd: r.GetCwd(), User: r.GetUser(),
-		Stdin:  r.GetStdin() == proto.Stdio_STDIO_STREAM,
-		Stdout: r.GetStdout() == proto.Stdio_STDIO_STREAM,
-		Stderr: r.GetStderr() == proto.Stdio_STDIO_STREAM,
-	})
+	spec, err := specOf(r)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := s.processes.Start(spec)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -201,6 +200,10 @@ func explain(err error) error {
 		code = codes.AlreadyExists
 	case errors.Is(err, process.ErrInvalid):
 		code = codes.InvalidArgument
+	case errors.Is(err, process.ErrMany):
+		code = codes.ResourceExhausted
+	case errors.Is(err, process.ErrNoTTY):
+		code = codes.FailedPrecondition
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = codes.Canceled
 	}

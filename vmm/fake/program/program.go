@@ -22,6 +22,9 @@ type Proc struct {
 	// Catch makes every later signal but SIGKILL go to Signals instead of
 	// ending the program.
 	Catch func()
+	// Size tells the size of its terminal; not ok if it has none. A change of it
+	// is signal 28.
+	Size func() (rows, cols int, ok bool)
 	// Kill ends the program by a signal to itself.
 	Kill func(signal int)
 	// Sysrq does what writing c to /proc/sysrq-trigger does.
@@ -46,7 +49,7 @@ type Disk interface {
 type Program func(ctx context.Context, p *Proc) int
 
 // Builtins returns the programs by name: echo cat true false exit kill sleep
-// yes lines bytes env trap count disk panic reboot.
+// yes lines bytes env trap size count disk panic reboot.
 func Builtins() map[string]Program {
 	m := map[string]Program{
 		"true":  func(context.Context, *Proc) int { return 0 },
@@ -58,6 +61,7 @@ func Builtins() map[string]Program {
 		"sleep": sleep,
 		"env":   env,
 		"trap":  trap,
+		"size":  size,
 	}
 	maps.Copy(m, outputs)
 	maps.Copy(m, machine)
@@ -124,6 +128,33 @@ func trap(ctx context.Context, p *Proc) int {
 		}
 	}
 }
+
+// size tells the size of its terminal, again when that changes, and names every
+// other signal; SIGTERM ends it with code 0.
+func size(ctx context.Context, p *Proc) int {
+	p.Catch()
+	for s := windowChanged; ; {
+		if rows, cols, ok := p.Size(); !ok {
+			fmt.Fprintln(p.Stderr, "no terminal")
+			return 1
+		} else if s == windowChanged {
+			fmt.Fprintln(p.Stdout, rows, cols)
+		} else {
+			fmt.Fprintf(p.Stdout, "signal %d\n", s)
+		}
+		select {
+		case s = <-p.Signals:
+			if s == 15 {
+				return 0
+			}
+		case <-ctx.Done():
+			return 1
+		}
+	}
+}
+
+// windowChanged is SIGWINCH.
+const windowChanged = 28
 
 func wrote(_ int, err error) int {
 	if err != nil {

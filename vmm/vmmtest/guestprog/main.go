@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
 )
 
@@ -35,6 +37,7 @@ func proc() *program.Proc {
 		Argv: os.Args, Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Signals: signals,
 		Catch:   func() { catch(signals) },
+		Size:    size,
 		Kill:    func(n int) { syscall.Kill(os.Getpid(), syscall.Signal(n)) },
 		Sysrq:   func(c byte) error { return os.WriteFile("/proc/sysrq-trigger", []byte{c}, 0) },
 		Disk:    openDisk,
@@ -44,12 +47,21 @@ func proc() *program.Proc {
 // catch forwards every signal that can be caught.
 func catch(to chan<- int) {
 	c := make(chan os.Signal, 16)
-	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(c, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 	go func() {
 		for s := range c {
 			to <- int(s.(syscall.Signal))
 		}
 	}()
+}
+
+// size is that of the terminal that is standard input.
+func size() (rows, cols int, ok bool) {
+	w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0, false
+	}
+	return int(w.Row), int(w.Col), true
 }
 
 // openDisk finds a disk by its serial number.
