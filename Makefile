@@ -51,6 +51,7 @@ deps:
 	@packaging/deps run
 deps-test: deps
 	@packaging/deps test
+	@packaging/deps kernel # the tests ask Kconfig what it makes of the fragments
 
 ## build: programs, guest and base image
 build: deps programs man guest base-image

@@ -107,7 +107,8 @@ func pump(b *testing.B, in io.Writer, out io.Reader) time.Duration {
 	return took
 }
 
-// rawEcho boots a machine whose PID 1 is echo.c and returns its port.
+// rawEcho boots a machine whose PID 1 is echo.c and returns its port. It has
+// the flags and the kernel's command line that our driver gives.
 func rawEcho(b *testing.B) io.ReadWriter {
 	b.Helper()
 	dir := b.TempDir()
@@ -123,9 +124,11 @@ func rawEcho(b *testing.B) io.ReadWriter {
 		b.Fatal(err)
 	}
 	cmd := exec.Command("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-M", "microvm,isa-serial=off", "-accel", "tcg", "-cpu", "Nehalem", "-m", "512",
+		"-M", "microvm,isa-serial=off,ioapic2=off", "-m", "512", "-smp", "1,maxcpus=2",
+		"-accel", "tcg,thread=multi,tb-size=128,split-wx=on", "-cpu", "Nehalem,+arat",
 		"-kernel", filepath.Join(testbed.LeanGuest(b), "kernel"), "-initrd", initramfs,
-		"-append", fmt.Sprintf("console=hvc0 loglevel=1 reboot=t panic=-1 noreplace-smp tsc=reliable tsc_early_khz=%d", khz),
+		"-append", fmt.Sprintf("console=hvc0 loglevel=1 reboot=t panic=-1 8250.nr_uarts=0 noreplace-smp random.trust_cpu=on "+
+			"cryptomgr.notests rcupdate.rcu_expedited=1 mitigations=off no_timer_check tsc=reliable tsc_early_khz=%d", khz),
 		"-device", "virtio-serial-device,bus=virtio-mmio-bus.5",
 		"-chardev", "socket,id=port,fd=3", "-device", "virtserialport,chardev=port,name=raw")
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{theirs}, os.Stderr
