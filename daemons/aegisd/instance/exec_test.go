@@ -223,3 +223,16 @@ func TestExecsNeedAnInstanceThatRuns(t *testing.T) {
 		t.Error("true said something")
 	}
 }
+
+func TestAnExecLetsAPausedInstanceGoOn(t *testing.T) {
+	w := newWorld(t)
+	w.host("web")
+	w.call("pause")
+	_, streams := w.exec("web", api.ExecSpec{Command: []string{"echo", "awake"}})
+	if got := readAll(t, streams.Stdout); got != "awake\n" {
+		t.Errorf("it said %q", got)
+	}
+	if in, err := w.Get(t.Context(), "web"); err != nil || in.Phase != api.PhaseRunning {
+		t.Errorf("phase %s (%v)", in.Phase, err)
+	}
+}

@@ -30,9 +30,13 @@ type running struct {
 	unclaimed bool
 }
 
+// runs finds an instance that runs; a paused one goes on.
 func (s *Service) runs(ctx context.Context, ref string) (*running, error) {
 	o, err := s.find(ref)
 	if err != nil {
+		return nil, err
+	}
+	if err := o.awaken(ctx); err != nil {
 		return nil, err
 	}
 	r := &running{svc: s, o: o}
@@ -52,8 +56,7 @@ func (s *Service) runs(ctx context.Context, ref string) (*running, error) {
 // notRunning says what to do about an instance that runs no programs.
 func notRunning(id string, phase api.Phase) error {
 	todo := map[api.Phase]string{
-		api.PhaseStarting: "try again when it runs", api.PhasePaused: "resume it first",
-		api.PhaseStopping: "start it again when it has stopped",
+		api.PhaseStarting: "try again when it runs", api.PhaseStopping: "start it again when it has stopped",
 	}[phase]
 	return api.Errorf(api.BadState, "instance %s is %s and runs no programs: %s", id, phase, firstOf(todo, "start it first"))
 }
