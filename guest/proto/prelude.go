@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,18 +44,35 @@ var preludeMagic = [4]byte{'A', 'G', 'S', '1'}
 type Prelude struct {
 	Kind    Kind
 	Process string
+	// Kept asks for Stdout or Stderr as package kept carries them: nothing is
+	// lost with the connection, and the stream can be dialled again. From is
+	// how many bytes of the stream the host has already.
+	Kept bool
+	From uint64
 }
+
+// keptFlag marks, in the byte of the kind, that From follows the id.
+const keptFlag = 0x80
 
 // ErrPrelude is wrapped by every error about a malformed prelude.
 var ErrPrelude = errors.New("malformed stream prelude")
 
-// WritePrelude writes p in one call: magic, kind, length of the id, id.
+// WritePrelude writes p in one call: magic, kind, length of the id, id, and
+// for a kept stream From.
 func WritePrelude(w io.Writer, p Prelude) error {
 	if p.Process == "" || len(p.Process) > MaxID {
 		return fmt.Errorf("%w: process id of %d bytes, 1 to %d expected", ErrPrelude, len(p.Process), MaxID)
 	}
-	b := append(preludeMagic[:len(preludeMagic):len(preludeMagic)], byte(p.Kind), byte(len(p.Process)))
-	_, err := w.Write(append(b, p.Process...))
+	kind := byte(p.Kind)
+	if p.Kept {
+		kind |= keptFlag
+	}
+	b := append(preludeMagic[:len(preludeMagic):len(preludeMagic)], kind, byte(len(p.Process)))
+	b = append(b, p.Process...)
+	if p.Kept {
+		b = binary.BigEndian.AppendUint64(b, p.From)
+	}
+	_, err := w.Write(b)
 	return err
 }
 
@@ -64,19 +82,27 @@ func ReadPrelude(r io.Reader) (Prelude, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return Prelude{}, fmt.Errorf("reading stream prelude: %w", err)
 	}
+	p := Prelude{Kind: Kind(head[4] &^ keptFlag), Kept: head[4]&keptFlag != 0}
 	switch {
 	case [4]byte(head[:4]) != preludeMagic:
 		return Prelude{}, fmt.Errorf("%w: wrong magic", ErrPrelude)
-	case Kind(head[4]) > Terminal:
+	case p.Kind > Terminal, p.Kept && p.Kind != Stdout && p.Kind != Stderr:
 		return Prelude{}, fmt.Errorf("%w: unknown kind %d", ErrPrelude, head[4])
 	case head[5] == 0 || head[5] > MaxID:
 		return Prelude{}, fmt.Errorf("%w: process id of %d bytes", ErrPrelude, head[5])
 	}
-	id := make([]byte, head[5])
-	if _, err := io.ReadFull(r, id); err != nil {
+	rest := make([]byte, int(head[5]), int(head[5])+8)
+	if p.Kept {
+		rest = rest[:cap(rest)]
+	}
+	if _, err := io.ReadFull(r, rest); err != nil {
 		return Prelude{}, fmt.Errorf("reading stream prelude: %w", err)
 	}
-	return Prelude{Kind: Kind(head[4]), Process: string(id)}, nil
+	p.Process = string(rest[:head[5]])
+	if p.Kept {
+		p.From = binary.BigEndian.Uint64(rest[head[5]:])
+	}
+	return p, nil
 }
 
 // ProcessStatus is how a process ended, as the Status stream carries it.

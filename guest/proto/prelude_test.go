@@ -12,6 +12,8 @@ func TestAPreludeIsReadAsItWasWritten(t *testing.T) {
 	for _, want := range []Prelude{
 		{Kind: Stdin, Process: "p"},
 		{Kind: Status, Process: strings.Repeat("x", MaxID)},
+		{Kind: Stdout, Process: "p", Kept: true},
+		{Kind: Stderr, Process: strings.Repeat("x", MaxID), Kept: true, From: 1<<64 - 2},
 	} {
 		var b bytes.Buffer
 		if err := WritePrelude(&b, want); err != nil {
@@ -40,6 +42,8 @@ func TestAMalformedPreludeIsRefused(t *testing.T) {
 		"no id":            {"AGS1\x00\x00", ErrPrelude},
 		"too long an id":   {"AGS1\x00\x41" + strings.Repeat("x", 65), ErrPrelude},
 		"a cut id":         {"AGS1\x00\x05pro", io.ErrUnexpectedEOF},
+		"a kept stdin":     {"AGS1\x80\x01p\x00\x00\x00\x00\x00\x00\x00\x00", ErrPrelude},
+		"a cut offset":     {"AGS1\x81\x01p\x00\x00\x00\x00\x00\x00\x00", io.ErrUnexpectedEOF},
 	} {
 		if _, err := ReadPrelude(strings.NewReader(c.in)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/kept"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
 	"google.golang.org/grpc/codes"
@@ -136,9 +139,37 @@ func (g *guest) Poweroff(_ context.Context, r *proto.PoweroffRequest) (*proto.Em
 			case <-g.ctx.Done():
 			}
 		}
+		g.settle()
 		g.machine.end(vmm.ReasonPoweroff, "")
 	}()
 	return &proto.Empty{}, nil
+}
+
+// settle gives the host a moment to store what was said last.
+func (g *guest) settle() {
+	settled := make(chan struct{})
+	go func() { // ends with the machine at the latest
+		defer close(settled)
+		for _, s := range g.keptStreams() {
+			s.Settled()
+		}
+	}()
+	select {
+	case <-settled:
+	case <-time.After(2 * time.Second):
+	case <-g.ctx.Done():
+	}
+}
+
+func (g *guest) keptStreams() (all []*kept.Source) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.processes {
+		p.mu.Lock()
+		all = slices.AppendSeq(all, maps.Values(p.kept))
+		p.mu.Unlock()
+	}
+	return all
 }
 
 // Identity is what SetIdentity was called with last, nil before.

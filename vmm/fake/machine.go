@@ -225,3 +225,6 @@ func (g gated) Write(p []byte) (int, error) {
 	}
 	return g.Conn.Write(p)
 }
+
+// CloseWrite ends what the host reads.
+func (g gated) CloseWrite() error { return g.Conn.(vmm.Conn).CloseWrite() }

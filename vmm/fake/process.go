@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/kept"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -38,6 +39,7 @@ type process struct {
 	outputs map[proto.Kind]*output
 	request *proto.StartRequest
 	begun   time.Time
+	kept    map[proto.Kind]*kept.Source
 }
 
 // Start starts a program of the machine.
@@ -60,6 +62,7 @@ func (g *guest) Start(_ context.Context, r *proto.StartRequest) (*proto.StartRes
 	p := &process{
 		pid: g.lastPid, signals: make(chan int, 16), done: make(chan struct{}),
 		host: map[proto.Kind]*os.File{}, outputs: map[proto.Kind]*output{}, request: r, begun: time.Now(),
+		kept: map[proto.Kind]*kept.Source{},
 	}
 	proc, err := p.connect(r)
 	if err != nil {
@@ -185,6 +188,20 @@ func (p *process) unplug() {
 	for _, f := range p.host {
 		f.Close()
 	}
+	for _, s := range p.kept {
+		s.Close()
+	}
+}
+
+// keep makes a stream a kept one; nil where it cannot be.
+func (p *process) keep(k proto.Kind) *kept.Source {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.host[k]; f != nil {
+		p.kept[k] = kept.NewSource(f)
+		delete(p.host, k)
+	}
+	return p.kept[k]
 }
 
 // take returns our end of a stream, once.

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/kept"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -18,6 +19,9 @@ func (g *guest) stream(c net.Conn) {
 	}
 	p := g.process(pre.Process)
 	if p == nil {
+		if pre.Kept {
+			kept.Refuse(c)
+		}
 		return
 	}
 	if pre.Kind == proto.Status {
@@ -27,6 +31,14 @@ func (g *guest) stream(c net.Conn) {
 			proto.WriteStatus(c, p.status)
 		case <-left:
 		case <-g.ctx.Done():
+		}
+		return
+	}
+	if pre.Kept {
+		if s := p.keep(pre.Kind); s != nil {
+			s.Serve(c.(kept.Conn), pre.From)
+		} else {
+			kept.Refuse(c)
 		}
 		return
 	}

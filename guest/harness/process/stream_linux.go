@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/kept"
 )
 
 // Conn is a dialled stream.
@@ -36,6 +37,8 @@ type stream struct {
 	// pending are bytes that were taken from the pipe when conn broke, or while
 	// nobody had dialled a detached process. They belong to who moves.
 	pending []byte
+	// kept reads file in place of conn once a host asked for that.
+	kept *kept.Source
 
 	counting sync.Mutex // guards the fields below; held while an output's pipe is read
 	taken    int64      // bytes that were taken from the pipe
@@ -94,7 +97,7 @@ func (s *stream) take(c Conn) (*os.File, error) {
 	for {
 		s.mu.Lock()
 		switch {
-		case s.file == nil && !s.left():
+		case s.file == nil && !s.left() || s.kept != nil:
 			s.mu.Unlock()
 			return nil, ErrTaken
 		case s.conn == nil:
@@ -187,7 +190,9 @@ func (s *stream) move(c Conn, f *os.File) (broken bool) {
 func (s *stream) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil {
+	if s.kept != nil {
+		s.kept.Close()
+	} else if s.conn == nil {
 		s.closeFiles()
 	}
 }
@@ -207,6 +212,9 @@ func (s *stream) closeFiles() {
 func (s *stream) finished() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.kept != nil {
+		return s.kept.Finished()
+	}
 	return s.kind == proto.Stdin || s.file == nil && s.conn == nil && !s.left()
 }
 

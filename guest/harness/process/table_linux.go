@@ -139,14 +139,12 @@ func (t *Table) Serve(c Conn, pre proto.Prelude) error {
 	defer c.Close()
 	p, err := t.get(pre.Process)
 	if err != nil {
-		return err
+		return refuse(c, pre, err)
 	}
 	if pre.Kind == proto.Status {
 		err = p.tell(c)
-	} else if s := p.streams[pre.Kind]; s != nil { // ReadPrelude knows no other kinds
-		err = s.serve(c)
 	} else {
-		err = fmt.Errorf("%s: %w", pre.Kind, ErrNotFound)
+		err = p.serveStream(c, pre)
 	}
 	t.forget(p)
 	if err != nil {
