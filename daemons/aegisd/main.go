@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/journal"
 )
 
 func main() {
@@ -30,7 +31,7 @@ func main() {
 	}
 	level := &slog.LevelVar{}
 	level.Set(opts.logLevel)
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(journal.NewHandler(os.Stderr, level))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, opts, log, level); err != nil {
