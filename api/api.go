@@ -86,4 +86,5 @@ type Aegis interface {
 	Life
 	Images
 	Executor
+	Logs
 }

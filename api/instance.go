@@ -32,7 +32,8 @@ type InstanceSpec struct {
 	// then, as timeout(1) has it, from the moment the time is up.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 	// Attach connects the primary process to streams that Attach hands out;
-	// its output waits for them. Without it, stdio is /dev/null.
+	// its output waits for them. Without it, stdin is /dev/null and the output
+	// goes to the instance's log.
 	Attach bool `json:"attach,omitempty"`
 	// Stdin gives an attached process an open stdin.
 	Stdin bool `json:"stdin,omitempty"`

@@ -54,6 +54,13 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"an exec that cannot be is refused in one line":    suite.execRefusals,
 		"a run has a terminal":                             suite.runTerminal,
 		"the primary program is attached to again":         suite.reattachPrimary,
+		"a log has all that a program prints":              suite.printed,
+		"a log tells how a program or a start ended":       suite.printedEnds,
+		"a log is read by time, source, tail and cursor":   suite.logQueries,
+		"a query of a log that makes no sense is refused":  suite.logRefusals,
+		"a follower reads on until the instance is gone":   suite.logFollow,
+		"a follower that gives up is not held":             suite.logFollowGivenUp,
+		"the streams of a client are not in the log":       suite.logOfAttached,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

@@ -18,6 +18,7 @@
 //	POST   /v1/instances/{id}/rename    {"handle":NAME}  200 instance + "status"
 //	GET    /v1/instances/{id}/wait      [?until=UNTIL]   200 instance
 //	POST   /v1/instances/prune          ?older_than=AGE  200 {"pruned":N,"ids":[ID]}
+//	GET    /v1/instances/{id}/logs      log              200 NDJSON
 //	GET    /v1/status                   status           200 status
 //	GET    /v1/events                   events           200 NDJSON
 //	PUT    /v1/secrets/{name}           {"value":TEXT}   200 secret

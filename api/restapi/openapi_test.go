@@ -58,7 +58,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
-		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{},
+		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{}, "LogEntry": api.LogEntry{},
 	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

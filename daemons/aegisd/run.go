@@ -18,6 +18,7 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/bus/aegisbus"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/instance"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 )
 
@@ -49,9 +50,11 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	defer p.close()
+	printed := logs.New(logs.Config{Dir: filepath.Join(o.state, "logs"), Log: log})
+	defer printed.Close()
 	svc, err := instance.New(ctx, instance.Config{
 		Records: db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
-		Version: api.Version, Composition: p.name, Kernel: p.kernel,
+		Version: api.Version, Composition: p.name, Kernel: p.kernel, Logs: printed,
 	})
 	if err != nil {
 		return err

@@ -66,6 +66,7 @@ func (o *owner) planRestart(ran time.Duration) {
 			why = exitText(*st.ExitCode, st.ExitSignal, "")
 		}
 		st.Phase, st.LastError = api.PhaseFailed, oneLine(fmt.Sprintf("gave up after %d restarts within %v: %s", maxTries, tryWindow, why))
+		o.note(api.LogStderr, "[aegis] failed: %s", st.LastError)
 	}
 	o.armRestart()
 }
@@ -81,8 +82,9 @@ func (o *owner) armRestart() {
 // tellRestart tells of a restart that is due.
 func (o *owner) tellRestart() {
 	if due := o.rec.Status.Revival.Due; due != nil {
-		wait := max(due.Sub(o.svc.now()), 0)
-		o.emit(api.EventChanged, fmt.Sprintf("starts again in %v", wait.Round(time.Millisecond)))
+		wait := max(due.Sub(o.svc.now()), 0).Round(time.Millisecond)
+		o.note(api.LogStderr, "[aegis] starts again in %v", wait)
+		o.emit(api.EventChanged, fmt.Sprintf("starts again in %v", wait))
 	}
 }
 

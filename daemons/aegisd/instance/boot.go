@@ -37,6 +37,7 @@ type boot struct {
 	config   *image.Config // of its image; nil where aegisd was restarted since
 	timer    *time.Timer   // the spec's timeout
 	outcome  *outcome      // set while being released
+	output   *output       // nil before the program runs
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
@@ -66,6 +67,7 @@ func (o *owner) newBoot() *boot {
 // letGo closes our ends of everything; the machine is not touched.
 func (b *boot) letGo() {
 	b.cancel(nil)
+	b.output.stop()
 	if b.timer != nil {
 		b.timer.Stop()
 	}
@@ -99,6 +101,7 @@ func (o *owner) begin() {
 	}
 	b := o.newBoot()
 	o.boot = b
+	o.noteStart(b)
 	o.svc.tasks.Go(func() {
 		defer close(b.begun)
 		up, err := o.bringUp(b)
@@ -127,6 +130,7 @@ func (o *owner) onBegun(b *boot, up started, err error) {
 	o.rec.Status.Attached = o.waiter != nil
 	o.commit("")
 	o.awaitClient()
+	o.note(api.LogStderr, "[aegis] started")
 	o.running(b)
 	o.serveWaiter()
 }
@@ -134,6 +138,7 @@ func (o *owner) onBegun(b *boot, up started, err error) {
 // running follows the process of a boot that runs, new or found again.
 func (o *owner) running(b *boot) {
 	o.setTimeout(b)
+	o.collect(b)
 	first := b.session
 	o.svc.tasks.Go(func() { o.follow(b, first) })
 }
@@ -152,6 +157,7 @@ func (o *owner) onExited(b *boot, code, signal int, message string) {
 		st.ExitCode, st.ExitSignal = &code, signal
 		st.LastError = message
 	}
+	o.noteExit(code, signal, message)
 	o.commit("")
 	o.emit(api.EventExited, exitText(code, signal, message))
 	o.reconsider()

@@ -84,8 +84,9 @@ func (o *owner) onMachineUp(b *boot) {
 // progress tells followers of events what a start waits for. Each stage is
 // told once and then each whole per cent of it.
 func (o *owner) progress() func(image.Progress) {
-	last := ""
+	last, noted := "", ""
 	return func(p image.Progress) {
+		o.noteImage(p, &noted)
 		text := "image: " + p.Stage
 		if p.Total > 0 {
 			text += fmt.Sprintf(" %d%%", p.Done*100/p.Total)
@@ -113,6 +114,7 @@ func (o *owner) startMachine(b *boot, img image.Image) error {
 	}
 	defer ownDisk.Close()
 	o.emit(api.EventProgress, "booting")
+	o.note(api.LogStderr, "[aegis] booting")
 	_, err = o.svc.Machines.Start(b.ctx, vmm.Spec{
 		ID: b.machine, MemoryMiB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs,
 		Disks: []vmm.Disk{
@@ -164,7 +166,7 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 		Env:     env,
 		Cwd:     firstOf(o.spec.Workdir, conf.Workdir),
 		User:    firstOf(o.spec.User, conf.User),
-		Streams: o.spec.Attach, Stdin: o.spec.Stdin,
+		Streams: true, Stdin: o.spec.Stdin,
 		Terminal: terminalOf(o.spec.Terminal), Lifetime: lifetimeOf(o.spec),
 	})
 	took.lap("program")

@@ -30,6 +30,7 @@ func (o *owner) follow(b *boot, session *guestsession.Session) {
 	for answers := 0; answers < tries; {
 		var st proto.ProcessStatus
 		if st, err = o.waitOn(b, session); err == nil {
+			b.output.await(b.ctx)
 			o.postBoot(b, func() { o.onExited(b, st.Code, st.Signal, st.Message) })
 			return
 		}
@@ -148,6 +149,7 @@ func (o *owner) onTimeout(b *boot) {
 	o.rec.Status.ExitCode = &code
 	o.rec.Status.LastError = fmt.Sprintf("timed out after %s", limit)
 	o.commit("")
+	o.note(api.LogStderr, "[aegis] %s", o.rec.Status.LastError)
 	o.emit(api.EventProgress, o.rec.Status.LastError)
 	b.timer = time.AfterFunc(o.svc.Timings.StopGrace, func() {
 		o.postBoot(b, func() {

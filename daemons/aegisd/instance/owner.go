@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 )
 
@@ -33,6 +34,7 @@ type owner struct {
 	// changed is closed and replaced after each new view.
 	changed atomic.Pointer[chan struct{}]
 
+	log  *logs.Log // what it prints; any goroutine may append
 	rec  store.Record
 	spec api.InstanceSpec // rec.Spec with defaults
 	boot *boot            // nil at rest
@@ -54,7 +56,7 @@ type owner struct {
 func (s *Service) newOwner(rec store.Record) *owner {
 	o := &owner{
 		svc: s, id: rec.ID, rec: rec, spec: withDefaults(rec.Spec),
-		mail: make(chan func()), gone: make(chan struct{}),
+		mail: make(chan func()), gone: make(chan struct{}), log: s.Config.Logs.Log(rec.ID),
 	}
 	o.publish()
 	return o

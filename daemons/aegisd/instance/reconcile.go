@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
@@ -26,11 +27,16 @@ func (s *Service) reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing disks: %w", err)
 	}
+	logged, err := s.Config.Logs.Instances()
+	if err != nil {
+		return err
+	}
 	machines := make(map[string]vmm.Info, len(infos))
 	for _, info := range infos {
 		machines[info.ID] = info
 	}
 	s.removeOrphans(records, machines, disks)
+	s.removeOrphanLogs(records, logged)
 	for _, rec := range records {
 		s.restore(rec, machines)
 	}
@@ -54,6 +60,15 @@ func (s *Service) removeOrphans(records []store.Record, machines map[string]vmm.
 		if !ids[disk] {
 			o := &owner{svc: s, id: disk}
 			s.Log.Warn("removing a disk without a record", "disk", disk, "error", o.deleteDisk())
+		}
+	}
+}
+
+// removeOrphanLogs removes logs of which no record tells.
+func (s *Service) removeOrphanLogs(records []store.Record, logged []string) {
+	for _, id := range logged {
+		if !slices.ContainsFunc(records, func(r store.Record) bool { return r.ID == id }) {
+			s.Log.Warn("removing a log without a record", "instance", id, "error", s.Config.Logs.Remove(id))
 		}
 	}
 }

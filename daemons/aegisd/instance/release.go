@@ -75,6 +75,9 @@ func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase 
 	<-b.begun
 	err := o.insist(func() error { return o.removeMachine(b.machine) })
 	<-disk
+	if !erase {
+		b.output.await(o.svc.ctx) // what a dead machine has said is still on its way
+	}
 	return err
 }
 
@@ -152,6 +155,7 @@ func (o *owner) deleteDisk() error {
 func (o *owner) onReleased(b *boot, err error) {
 	out, st := *b.outcome, &o.rec.Status
 	b.letGo()
+	o.noteRest(out)
 	o.boot = nil
 	if out.err != nil {
 		o.startErr = out.err
@@ -170,6 +174,7 @@ func (o *owner) onReleased(b *boot, err error) {
 	o.planRestart(ranFor(*st))
 	o.commitRest()
 	o.tellRestart()
+	o.log.Rest()
 	close(b.released)
 	if err != nil && o.removing {
 		o.giveUpRemoving(err)
@@ -211,7 +216,15 @@ func (o *owner) eraseAll(machine string) error {
 	}
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
-	return o.svc.Records.Delete(ctx, o.id)
+	if err := o.svc.Records.Delete(ctx, o.id); err != nil {
+		return err
+	}
+	// Behind the record: an instance that could not be deleted keeps its log,
+	// and a log without an instance goes at the next start at the latest.
+	if err := o.svc.Config.Logs.Remove(o.id); err != nil {
+		o.svc.Log.Error("log not deleted", "instance", o.id, "error", err)
+	}
+	return nil
 }
 
 func (o *owner) onErased(err error) {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -42,6 +43,7 @@ type Config struct {
 	Images   image.Store
 	Machines vmm.Manager
 	Secrets  Secrets
+	Logs     *logs.Store
 	Log      *slog.Logger
 	// Limits are the host's; zero fields are asked of it.
 	Limits Limits

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/instance"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/secret"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
@@ -28,6 +29,7 @@ type world struct {
 	t        testing.TB
 	path     string
 	hostBoot string
+	logSize  int64
 	timings  instance.Timings
 	clock    instance.Clock // nil for the host's
 	log      *slog.Logger
@@ -80,7 +82,9 @@ func (w *world) tryStart() error {
 	if w.records != nil {
 		records = w.records(db)
 	}
+	printed := logs.New(logs.Config{Dir: w.logs(), FileSize: w.logSize, Log: w.log})
 	svc, err := instance.New(ctx, instance.Config{
+		Logs:    printed,
 		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
 		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
@@ -93,6 +97,7 @@ func (w *world) tryStart() error {
 	w.Service, w.store = svc, db
 	w.stop = sync.OnceFunc(func() {
 		svc.Close()
+		printed.Close()
 		db.Close()
 	})
 	return nil
@@ -108,14 +113,17 @@ func (w *world) restart() {
 	w.start()
 }
 
+func (w *world) logs() string { return filepath.Join(filepath.Dir(w.path), "logs") }
+
 // leftovers counts what should be gone when every instance is.
 func (w *world) leftovers() string {
 	all, err := w.List(w.t.Context())
 	disks, _ := w.images.Disks(w.t.Context())
 	infos, _ := w.machines.List(w.t.Context())
 	rows, _ := w.store.All(w.t.Context())
-	if err != nil || len(all)+len(disks)+len(infos)+len(rows) > 0 {
-		return fmt.Sprintf("instances %v disks %v machines %v rows %v %v", all, disks, infos, rows, err)
+	logged, _ := os.ReadDir(w.logs())
+	if err != nil || len(all)+len(disks)+len(infos)+len(rows)+len(logged) > 0 {
+		return fmt.Sprintf("instances %v disks %v machines %v rows %v logs %v %v", all, disks, infos, rows, logged, err)
 	}
 	return ""
 }
@@ -294,6 +302,7 @@ type machines struct {
 	mute     error         // what every call for one machine answers
 	refused  chan struct{} // gets one for each call that was answered so
 	hold     chan struct{} // Stop waits until it is closed, if it is there
+	broken   int           // so many streams break as soon as they are dialled
 }
 
 type hosted struct {
@@ -405,6 +414,9 @@ func (m *machines) Connect(ctx context.Context, id string, port uint32) (*os.Fil
 	h, err := m.get(id)
 	if err != nil {
 		return nil, err
+	}
+	if m.breaks(port) {
+		return brokenStream()
 	}
 	conn, err := h.Machine.Connect(ctx, port)
 	if err != nil {
