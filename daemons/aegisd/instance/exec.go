@@ -58,7 +58,7 @@ func (s *Service) ReattachExec(ctx context.Context, ref, id string) (*api.Stream
 	case err != nil:
 		return nil, err
 	case p.Lifetime != proto.Lifetime_LIFETIME_DETACHED && id == primary:
-		return nil, api.Errorf(api.BadState, "the own program of instance %s was started to be left alone: only one with a terminal, or with attach, can be had again", r.o.id)
+		return nil, api.Errorf(api.BadState, "the own program of instance %s was started to be left alone: only one with a terminal, or with attach, can be had again; `aegis logs` has what this one prints", r.o.id)
 	case p.Lifetime != proto.Lifetime_LIFETIME_DETACHED:
 		return nil, api.Errorf(api.BadState, "exec %s of instance %s is not detached: only its first client can have it", shorten(id), r.o.id)
 	case p.Attached:
