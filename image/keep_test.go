@@ -161,6 +161,33 @@ func TestPruneKeepsTheBaseAndWhatIsInUse(t *testing.T) {
 	}
 }
 
+func TestANameOfTheBaseImageGoesAndItsDiskStays(t *testing.T) {
+	t.Parallel()
+	base := imagetest.Layout(t, imagetest.Of(entries{file("base", "")}))
+	dir := t.TempDir()
+	s := open(t, dir, image.Options{Base: base})
+	img, err := s.Prepare(t.Context(), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, s, imagetest.LayoutTar(t, base), "mine")
+	if err := s.Remove(t.Context(), "mine", []string{img.Digest}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != 1 || !all[0].Base || len(all[0].Names) != 0 {
+		t.Errorf("left: %+v, %v", all, err)
+	}
+	if n := blobs(t, dir); n != 0 {
+		t.Errorf("%d blobs", n)
+	}
+	if f, err := s.Open(t.Context(), img.Digest); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
+}
+
 func TestOfAnImageFromAPathThereIsButTheDisk(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), image.Options{})

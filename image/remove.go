@@ -27,6 +27,12 @@ func (s *Local) Remove(ctx context.Context, ref string, inUse []string) error {
 	if r.name != "" && len(info.Names) > 1 {
 		return failure(s.unname(ctx, info.Digest, r.name))
 	}
+	if r.name != "" && info.Base { // its disk stays whatever its names are
+		if err := s.unname(ctx, info.Digest, r.name); err != nil {
+			return failure(err)
+		}
+		return failure(s.collect(ctx))
+	}
 	if slices.Contains(inUse, info.Digest) {
 		return api.Errorf(api.BadState, "image %s is in use: delete the instances first", ref)
 	}
@@ -53,7 +59,9 @@ func (s *Local) lookupInfo(ctx context.Context, ref string) (Info, error) {
 	} else if _, err := s.prepared(r.digest); err != nil && !slices.ContainsFunc(named, func(d ocispec.Descriptor) bool { return string(d.Digest) == r.digest }) {
 		return Info{}, failure(err)
 	}
-	return s.describe(ctx, img, named), nil
+	info := s.describe(ctx, img, named)
+	info.Base = img.Digest == s.baseDigest(ctx)
+	return info, nil
 }
 
 // unname takes one of several names from an image.

@@ -202,6 +202,7 @@ func TestDownStopsMachinesThatOutlivedTheirDaemon(t *testing.T) {
 		if got := aegis(t, h, nil, "up"); got.code != 0 {
 			t.Fatalf("aegis up: %+v", got)
 		}
+		awaitNone(t, h)
 		if after := inventory(t, h); after != before {
 			t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 		}
