@@ -7,51 +7,49 @@ import (
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
-// bury ends the machine of a worker that does not answer. Should that live
-// after all, it must not go on without anybody who knows of it, and its user
-// and its disks must not become another's: the machine has ended when nothing
-// of it is left, however long that takes.
-func (x *machine) bury(why error) {
-	x.process = answering{done: x.gone, kill: x.discard}
-	if x.discard() == nil {
-		x.buried(why)
-		return
-	}
-	x.manager.tasks.Add(1)
-	go func() { // ends with the manager
-		defer x.manager.tasks.Done()
-		if x.insist() {
-			x.buried(why)
+// discardGrace bounds one attempt to end what is left of a worker.
+const discardGrace = 10 * time.Second
+
+// bury ends the machine of a worker that is gone, or silent for too long. If
+// anything of it lives after all, it must not go on without anybody who knows
+// of it, and its user and its disks must not become another's: the machine has
+// ended when nothing of it is left, however long that takes. It calls failed
+// when that is not at once.
+func (x *machine) bury(why error, failed func()) {
+	over := insist(x.manager.ctx, func() bool {
+		err := x.discard()
+		if err != nil {
+			x.manager.config.Log.Warn("ending what is left of a worker", "machine", x.id, "err", err)
+			failed()
 		}
-	}()
+		return err == nil
+	})
+	if over {
+		x.buried(why)
+	}
 }
 
 // discard ends what is left of the worker.
 func (x *machine) discard() error {
-	ctx, cancel := context.WithTimeout(x.manager.ctx, adoptGrace)
+	ctx, cancel := context.WithTimeout(x.manager.ctx, discardGrace)
 	defer cancel()
-	err := x.manager.config.Launcher.Discard(ctx, x.id, x.dir)
-	if err != nil {
-		x.manager.config.Log.Warn("ending a worker that does not answer", "machine", x.id, "err", err)
-	}
-	return err
+	return x.manager.config.Launcher.Discard(ctx, x.id, x.dir)
 }
 
-// insist repeats discard until it succeeds; false when the manager goes first.
-func (x *machine) insist() bool {
-	const shortest, longest = 50 * time.Millisecond, 30 * time.Second
-	for backoff := shortest; ; backoff = min(2*backoff, longest) {
+// insist repeats do until it says that it is done, ever more seldom; false
+// when ctx ends first.
+func insist(ctx context.Context, do func() bool) bool {
+	const shortest, longest = 50 * time.Millisecond, 5 * time.Second
+	for backoff := shortest; !do(); backoff = min(2*backoff, longest) {
 		again := time.NewTimer(backoff)
 		select {
 		case <-again.C:
-		case <-x.manager.ctx.Done():
+		case <-ctx.Done():
 			again.Stop()
 			return false
 		}
-		if x.discard() == nil {
-			return true
-		}
 	}
+	return true
 }
 
 func (x *machine) buried(why error) {

@@ -92,9 +92,8 @@ func deafConfig(t *testing.T) manager.Config {
 // openSoon opens a manager that does not wait long for answers.
 func openSoon(t *testing.T, c manager.Config) *manager.Manager {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	m, err := manager.Open(ctx, c)
+	c.Patience = manager.Patience{Adopt: time.Minute, Silence: 100 * time.Millisecond}
+	m, err := manager.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ type machine struct {
 	seq     uint64 // of the worker's last report in info
 	changed chan struct{}
 
-	// process is the worker; it is set before the machine is followed.
+	// process is the worker; it is set before the machine is followed, or, if
+	// an earlier manager has launched it, guarded by manager.mu.
 	process Process
 	gone    chan struct{} // closed when the worker is gone and info has the end
 
@@ -52,6 +53,18 @@ func (m *Manager) newMachine(r record) *machine {
 		changed: make(chan struct{}), gone: make(chan struct{}),
 		abort: func(error) {}, settled: make(chan struct{}),
 	}
+}
+
+func (x *machine) setProcess(p Process) {
+	x.manager.mu.Lock()
+	defer x.manager.mu.Unlock()
+	x.process = p
+}
+
+func (x *machine) worker() Process {
+	x.manager.mu.Lock()
+	defer x.manager.mu.Unlock()
+	return x.process
 }
 
 func (x *machine) current() vmm.Info {
@@ -99,14 +112,18 @@ func (x *machine) until(ctx context.Context, wanted func(vmm.Info) bool) (vmm.In
 func (x *machine) follow(reports <-chan worker.Report) {
 	var monitor Process
 	for r := range reports {
-		if r.Pid != 0 && monitor == nil {
-			monitor = findProcess(r.Pid, nil) // to wait for, should the worker die
+		if r.Pid != 0 && monitor == nil { // to wait for, should the worker die
+			var err error
+			if monitor, err = findProcess(r.Pid, nil); err != nil {
+				x.manager.config.Log.Warn("following a monitor", "machine", x.id, "err", err)
+			}
 		}
 		x.take(r)
 	}
-	if x.manager.ctx.Err() != nil {
+	if x.manager.ctx.Err() != nil { // the manager goes, the machine stays
 		release(monitor)
-		return // the manager goes, the machine stays
+		release(x.worker())
+		return
 	}
 	x.finish(monitor)
 }
@@ -139,12 +156,13 @@ const lostGrace = 10 * time.Second
 func (x *machine) finish(monitor Process) {
 	ctx, cancel := context.WithTimeout(x.manager.ctx, lostGrace)
 	defer cancel()
+	process := x.worker()
 	if x.current().State != vmm.StateEnded {
-		_ = x.process.Kill() // it does not answer any more: make sure
+		_ = process.Kill() // it does not answer any more: make sure
 	}
-	if wait(ctx, x.process) != nil {
-		_ = x.process.Kill()
-		_ = wait(x.manager.ctx, x.process)
+	if wait(ctx, process) != nil {
+		_ = process.Kill()
+		_ = wait(x.manager.ctx, process)
 	}
 	if monitor != nil {
 		_ = wait(ctx, monitor) // the kernel kills it with its worker
@@ -188,7 +206,7 @@ func (x *machine) stop(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return x.failed(ctx, "stopping", err)
 		default: // such as BadState of a worker that has not started its monitor
-			if err := x.process.Kill(); err != nil {
+			if err := x.worker().Kill(); err != nil {
 				return x.failed(ctx, "stopping", err)
 			}
 		}

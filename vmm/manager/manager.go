@@ -11,6 +11,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -41,7 +43,23 @@ type Config struct {
 	// machine, as user and group; 0 means DefaultUIDBase and DefaultUIDs.
 	// Only root can give machines users: for all others both are 0.
 	UIDBase, UIDs uint32
+	Patience      Patience
 	Log           *slog.Logger
+}
+
+// Patience is how long workers are waited for. What is 0 has a default.
+type Patience struct {
+	// Adopt is how long Open waits for the answers of an earlier manager's
+	// workers (10 s). One that takes longer keeps its machine; Silence is how
+	// long it may take before it is killed (1 min).
+	Adopt, Silence time.Duration
+}
+
+func (p Patience) orDefaults() Patience {
+	return Patience{
+		Adopt:   cmp.Or(p.Adopt, 10*time.Second),
+		Silence: cmp.Or(p.Silence, time.Minute),
+	}
 }
 
 // The users of machines, unless configured: between the ranges that systemd
@@ -77,6 +95,7 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Log = c.Log.With("component", "vmm")
+	c.Patience = c.Patience.orDefaults()
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("finding the machines' directory: %w", err)

@@ -16,15 +16,19 @@ type foreign struct {
 }
 
 // findProcess holds a process by its number; done is for where there are no
-// pidfds. One that is gone is told as such at once.
-func findProcess(pid int, _ <-chan struct{}) Process {
+// pidfds. One that is gone is told as such at once; an error says that nobody
+// knows, for want of a descriptor, say.
+func findProcess(pid int, _ <-chan struct{}) (Process, error) {
 	p, err := hold(pid)
-	if err != nil {
+	if errors.Is(err, unix.ESRCH) {
 		closed := make(chan struct{})
 		close(closed)
-		return answering{done: closed}
+		return answering{done: closed}, nil
 	}
-	return p
+	if err != nil {
+		return nil, fmt.Errorf("holding process %d: %w", pid, err)
+	}
+	return p, nil
 }
 
 // hold holds a process by its number, until it is gone or released.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -106,12 +108,24 @@ func (c Client) roundTrip(ctx context.Context, r request, files ...*os.File) (Re
 	return *answer.Info, out, nil
 }
 
+// signsOfEnd are the errors of a connection whose other end does not exist.
+// All others, such as a lack of descriptors or a queue of peers that is full,
+// say nothing of the worker.
+var signsOfEnd = []error{
+	io.EOF, net.ErrClosed, syscall.ENOENT, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE,
+}
+
 // gone tells a context that ended from a worker that did.
 func gone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", ErrGone, err)
+	for _, sign := range signsOfEnd {
+		if errors.Is(err, sign) {
+			return fmt.Errorf("%w: %w", ErrGone, err)
+		}
+	}
+	return fmt.Errorf("speaking to the worker: %w", err)
 }
 
 // dial connects by way of a descriptor of the directory, because the path of

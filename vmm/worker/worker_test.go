@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +203,30 @@ func TestAWatchOutlivesTheTimeForRequests(t *testing.T) {
 	}
 	if report, ok := <-reports; !ok || report.State != vmm.StatePaused {
 		t.Errorf("the watch told %+v (%t) of a pause", report, ok)
+	}
+}
+
+func TestALackOfDescriptorsDoesNotMeanThatAWorkerIsGone(t *testing.T) {
+	r := start(t, t.TempDir(), &fake.Driver{}, nil)
+	r.until(t, vmm.StateRunning)
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 1, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Info(t.Context())
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil || errors.Is(err, worker.ErrGone) {
+		t.Errorf("without descriptors: %v", err)
+	}
+	r.stop()
+	r.end(t)
+	if _, err := r.Info(t.Context()); !errors.Is(err, worker.ErrGone) {
+		t.Errorf("after its end: %v, ErrGone expected", err)
 	}
 }
 
