@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 const (
 	lookCell = "look"
 	hogCell  = "hog"
+	planCell = "plan"
 )
 
 func inCell(what string) {
@@ -48,6 +49,8 @@ func inCell(what string) {
 		fmt.Fprintln(os.Stderr, "cell: reading the plan:", err)
 	case what == hogCell:
 		takeTooMuch(p)
+	case what == planCell:
+		fmt.Fprintln(os.Stderr, "cell:", p.Kernel, p.Initramfs, p.RunDir)
 	default:
 		fmt.Fprintln(os.Stderr, "cell:", lookAround())
 	}

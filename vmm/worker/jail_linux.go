@@ -45,7 +45,7 @@ func Imprison(p Plan, log *slog.Logger) error {
 		what string
 		do   func() error
 	}{
-		{"making namespaces", unshare},
+		{"making namespaces", j.unshare},
 		{"building the jail's file system", j.root},
 		{"limiting resources", limits},
 		{"giving the machine's user its disks", func() error { return j.giveDisks(gid) }},
@@ -68,6 +68,7 @@ func Imprison(p Plan, log *slog.Logger) error {
 type jailer struct {
 	plan   Plan
 	strict bool
+	apart  bool // the mounts are ours
 	inside bool // the root is ours
 	exe    string
 	log    *slog.Logger
@@ -83,8 +84,22 @@ func (j *jailer) or(err error) error {
 	return nil
 }
 
-func unshare() error {
-	return unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+// unshare makes each namespace by itself: one that is not to be had is no
+// reason to go without the others.
+func (j *jailer) unshare() (failed error) {
+	for _, ns := range []struct {
+		name string
+		flag int
+	}{
+		{"mount", unix.CLONE_NEWNS}, {"network", unix.CLONE_NEWNET}, {"IPC", unix.CLONE_NEWIPC}, {"UTS", unix.CLONE_NEWUTS},
+	} {
+		err := unix.Unshare(ns.flag)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", ns.name, err))
+		}
+		j.apart = j.apart || err == nil && ns.flag == unix.CLONE_NEWNS
+	}
+	return failed
 }
 
 // Limits of the worker and its monitor. The monitor has a descriptor for each

@@ -39,9 +39,13 @@ const (
 )
 
 // root gives this thread a root of its own and rewrites the plan's paths to
-// those in it.
+// those in it, once it is there: where it cannot be built, the worker goes on
+// in the host's.
 func (j *jailer) root() error {
-	list, links, err := j.contents()
+	if !j.apart {
+		return errors.New("its mounts would be the host's")
+	}
+	list, links, inside, err := j.contents()
 	if err != nil {
 		return err
 	}
@@ -76,15 +80,16 @@ func (j *jailer) root() error {
 	if err := mountProc(); err != nil {
 		return err
 	}
-	return j.pivot()
+	return j.pivot(inside)
 }
 
-// contents lists the jail. /bin and the like are links on merged systems and
-// directories on others.
-func (j *jailer) contents() (list []mounted, links map[string]string, err error) {
+// contents lists the jail and gives the plan with the paths in it. /bin and
+// the like are links on merged systems and directories on others.
+func (j *jailer) contents() (list []mounted, links map[string]string, inside Plan, err error) {
+	inside = j.plan
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, inside, err
 	}
 	list = []mounted{
 		{from: "/usr", to: "/usr", attributes: readOnly},
@@ -95,11 +100,10 @@ func (j *jailer) contents() (list []mounted, links map[string]string, err error)
 		{from: j.plan.Kernel, to: jailDir + "/kernel", attributes: dataOnly},
 		{from: j.plan.Initramfs, to: jailDir + "/initramfs", attributes: dataOnly},
 	}
-	j.plan.RunDir, j.plan.Kernel, j.plan.Initramfs = jailRun, jailDir+"/kernel", jailDir+"/initramfs"
-	j.exe = jailDir + "/aegis-vmm-worker"
+	inside.RunDir, inside.Kernel, inside.Initramfs = jailRun, jailDir+"/kernel", jailDir+"/initramfs"
 	if b := j.plan.Binary; b != "" && !strings.HasPrefix(b, "/usr/") {
 		list = append(list, mounted{from: b, to: jailDir + "/" + filepath.Base(b), attributes: readOnly})
-		j.plan.Binary = jailDir + "/" + filepath.Base(b)
+		inside.Binary = jailDir + "/" + filepath.Base(b)
 	}
 	for _, d := range []string{"null", "zero", "full", "random", "urandom", "kvm", "vhost-vsock"} {
 		list = append(list, mounted{from: "/dev/" + d, to: "/dev/" + d, attributes: deviceSet, optional: true})
@@ -112,7 +116,7 @@ func (j *jailer) contents() (list []mounted, links map[string]string, err error)
 			list = append(list, mounted{from: d, to: d, attributes: readOnly, optional: true})
 		}
 	}
-	return list, links, nil
+	return list, links, inside, nil
 }
 
 // bind mounts m below newRoot and restricts it with all that is mounted in
@@ -190,13 +194,14 @@ func mountProc() error {
 }
 
 // pivot makes newRoot the root and forgets the old one.
-func (j *jailer) pivot() error {
+func (j *jailer) pivot(inside Plan) error {
 	if err := unix.Chdir(newRoot); err != nil {
 		return os.NewSyscallError("chdir", err)
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return os.NewSyscallError("pivot_root", err)
 	}
+	j.plan, j.exe, j.inside = inside, jailDir+"/aegis-vmm-worker", true
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("forgetting the old root: %w", err)
 	}
@@ -207,7 +212,6 @@ func (j *jailer) pivot() error {
 	if err != nil {
 		return fmt.Errorf("making the root read-only: %w", err)
 	}
-	j.inside = true
 	return nil
 }
 
