@@ -46,6 +46,11 @@ func (l Children) Launch(ctx context.Context, p worker.Plan, f worker.Files, log
 	cmd := exec.Command(l.Binary)
 	cmd.ExtraFiles, cmd.Stderr = f.Inherit(theirs), log
 	cmd.SysProcAttr = detached(p.Jail != nil && p.Jail.UID == 0)
+	if p.Jail != nil {
+		jail := *p.Jail
+		jail.Namespace = inNamespace(cmd.SysProcAttr)
+		p.Jail = &jail
+	}
 	if err := cmd.Start(); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, api.Errorf(api.Unavailable, "%s is missing: run make build, or install the package aegisvm", l.Binary)

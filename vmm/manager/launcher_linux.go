@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // detached makes a worker that no signal to our group or terminal reaches.
@@ -12,7 +14,7 @@ import (
 // it may build its jail, if the host allows such namespaces.
 func detached(sameUser bool) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setsid: true}
-	if sameUser && os.Geteuid() != 0 && userNamespaces() {
+	if sameUser && os.Geteuid() != 0 && worker.UserNamespaces() {
 		attr.Cloneflags = unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
@@ -20,21 +22,8 @@ func detached(sameUser bool) *syscall.SysProcAttr {
 	return attr
 }
 
-// userNamespaces tells whether an ordinary user may make one that is worth
-// something: some hosts allow the namespace but no right in it.
-func userNamespaces() bool {
-	attr := &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-	}
-	p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Sys: attr})
-	if err != nil {
-		return false
-	}
-	state, err := p.Wait()
-	return err == nil && state.Success()
-}
+// inNamespace tells whether detached has chosen a user namespace.
+func inNamespace(attr *syscall.SysProcAttr) bool { return attr.Cloneflags&unix.CLONE_NEWUSER != 0 }
 
 func dup(f *os.File) (*os.File, error) {
 	raw, err := f.SyscallConn()

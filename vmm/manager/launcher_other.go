@@ -11,6 +11,8 @@ import (
 
 func detached(bool) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
+func inNamespace(*syscall.SysProcAttr) bool { return false }
+
 func dup(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
+	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // Config is what a manager works with.
@@ -73,6 +74,8 @@ const (
 type Manager struct {
 	config Config
 	hub    hub
+	// strict is whether a machine must have its whole jail.
+	strict bool
 
 	// ctx ends when the manager is closed, and with it all that it does for
 	// machines; the machines themselves run on.
@@ -112,12 +115,27 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 		return nil, fmt.Errorf("making the machines' directory: %w", err)
 	}
 	m := &Manager{config: c, machines: make(map[string]*machine)}
+	m.strict = m.mayBuildWalls()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if err := m.adoptAll(ctx); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+// mayBuildWalls tells whether a jail that lacks a wall is an error: with the
+// rights of root it is, but in a container root may not have those.
+func (m *Manager) mayBuildWalls() bool {
+	if m.config.UIDBase == 0 {
+		return false
+	}
+	if !worker.MayUnshare() {
+		m.config.Log.Warn("this root may not make namespaces or mounts, as in a container without CAP_SYS_ADMIN: " +
+			"machines have users of their own and a filter of system calls, but see this system's files; aegis doctor tells more")
+		return false
+	}
+	return true
 }
 
 // Close lets go of all machines, which run on, and ends all watches. A Start

@@ -226,7 +226,7 @@ func (x *machine) plan(s vmm.Spec) (worker.Plan, error) {
 		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: x.current().Accel, ClockKHz: x.clockKHz,
 		Kernel: kernel, Initramfs: initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
 		Restore: s.Restore != nil, ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
-		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.uid != 0},
+		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.manager.strict},
 	}
 	for _, d := range s.Disks {
 		p.Disks = append(p.Disks, worker.Disk{Role: d.Role, ReadOnly: d.ReadOnly})

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(hogEnv) != "":
 		hog()
+	case os.Getenv(mayEnv) != "":
+		fmt.Print(MayUnshare())
+		os.Exit(0)
 	case os.Getenv(jailEnv) != "": // not kept by the jail: the second stage goes on
 		imprisonMe()
 	case os.Getenv(cellEnv) != "":
@@ -40,6 +43,7 @@ const (
 	lookCell = "look"
 	hogCell  = "hog"
 	planCell = "plan"
+	ownCell  = "own"
 )
 
 func inCell(what string) {
@@ -51,6 +55,8 @@ func inCell(what string) {
 		takeTooMuch(p)
 	case what == planCell:
 		fmt.Fprintln(os.Stderr, "cell:", p.Kernel, p.Initramfs, p.RunDir)
+	case what == ownCell:
+		fmt.Fprintln(os.Stderr, "cell:", whatItHas(p))
 	default:
 		fmt.Fprintln(os.Stderr, "cell:", lookAround())
 	}

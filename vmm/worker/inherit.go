@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +27,10 @@ func (p Plan) files() int {
 	}
 	return n
 }
+
+// heldName begins the path of a file that the first stage of a worker has
+// opened for the second.
+const heldName = "/proc/self/fd/"
 
 // maxPlan bounds a plan in bytes.
 const maxPlan = 64 << 10
@@ -67,6 +73,13 @@ func (p Plan) take() Files {
 	}
 	if p.Restore {
 		f.State, f.Memory = file("snapshot state"), file("snapshot memory")
+	}
+	for _, path := range []string{p.Kernel, p.Initramfs} {
+		if n, held := strings.CutPrefix(path, heldName); held {
+			if fd, err := strconv.Atoi(n); err == nil {
+				unix.CloseOnExec(fd)
+			}
+		}
 	}
 	if p.Cgroup != nil {
 		unix.CloseOnExec(p.Cgroup.Procs)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -47,7 +48,8 @@ func Imprison(p Plan, log *slog.Logger) error {
 	}{
 		{"making namespaces", j.unshare},
 		{"building the jail's file system", j.root},
-		{"limiting resources", limits},
+		{"keeping the guest's kernel at hand", func() error { return j.holdKernel(uid) }},
+		{"limiting resources", func() error { return limits(uid != 0 || p.Jail.Namespace) }},
 		{"giving the machine's user its disks", func() error { return j.giveDisks(gid) }},
 		{"dropping capabilities", dropCapabilities},
 		{"becoming the machine's user", func() error { return become(uid, gid, groups) }},
@@ -109,10 +111,15 @@ const (
 	maxProcesses = 1024
 )
 
-func limits() error {
-	for resource, limit := range map[int]uint64{
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpenFiles, unix.RLIMIT_NPROC: maxProcesses,
-	} {
+// limits sets them. The kernel counts the processes of a user, in a user
+// namespace those in it: where neither is the machine's own, the limit would
+// be that of somebody's whole session.
+func limits(own bool) error {
+	all := map[int]uint64{unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: maxOpenFiles}
+	if own {
+		all[unix.RLIMIT_NPROC] = maxProcesses
+	}
+	for resource, limit := range all {
 		var old unix.Rlimit
 		if err := unix.Getrlimit(resource, &old); err != nil {
 			return os.NewSyscallError("getrlimit", err)
@@ -121,6 +128,22 @@ func limits() error {
 		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
 			return os.NewSyscallError("setrlimit", err)
 		}
+	}
+	return nil
+}
+
+// holdKernel opens what a machine's user cannot reach by its path where the
+// root is still the host's, and names it by the descriptor.
+func (j *jailer) holdKernel(uid int) error {
+	if j.inside || uid == 0 {
+		return nil
+	}
+	for _, path := range []*string{&j.plan.Kernel, &j.plan.Initramfs} {
+		fd, err := openAbove(*path, unix.O_RDONLY)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: *path, Err: err}
+		}
+		*path = heldName + strconv.Itoa(fd)
 	}
 	return nil
 }

@@ -8,6 +8,12 @@ import (
 	"runtime"
 )
 
+// MayUnshare is false: there are no namespaces here.
+func MayUnshare() bool { return false }
+
+// MissingWalls says that there is no jail here.
+func MissingWalls(bool) []string { return []string{"all of them: they need Linux"} }
+
 // Imprison needs Linux.
 func Imprison(Plan, *slog.Logger) error {
 	return fmt.Errorf("the jail of a worker is not supported on %s", runtime.GOOS)

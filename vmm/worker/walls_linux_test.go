@@ -5,9 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // bare is the plan of a worker in this test's own files.
@@ -49,4 +52,89 @@ func TestAJailThatCannotBeBuiltLeavesTheMachineItsPaths(t *testing.T) {
 			t.Errorf("it is not said that the %s is missing: %s", wall, said)
 		}
 	}
+}
+
+// whatItHas tells what a machine has without a root of its own.
+func whatItHas(p Plan) string {
+	var tasks unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &tasks); err != nil {
+		return err.Error()
+	}
+	kernel, err := os.ReadFile(p.Kernel)
+	return fmt.Sprintf("uid=%d tasks=%d kernel=%s/%v", os.Getuid(), tasks.Cur, kernel, err)
+}
+
+// The limit counts all of a user's processes, also those outside the jail.
+func TestTheLimitOfProcessesIsOnlyForAUserOfOnesOwn(t *testing.T) {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &now); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		jail Jail
+		want uint64
+	}{{Jail{}, now.Cur}, {Jail{Namespace: true}, min(maxProcesses, now.Max)}} {
+		p := bare(t)
+		p.Jail = &c.jail
+		said := imprisoned(t, p, ownCell, asNobody)
+		if want := fmt.Sprintf(" tasks=%d ", c.want); !strings.Contains(said, want) {
+			t.Errorf("jail %+v: %s, %q expected", c.jail, said, want)
+		}
+	}
+}
+
+// withoutSysAdmin runs do as root of a container with the capabilities that
+// containers have: processes that it starts have not got CAP_SYS_ADMIN.
+func withoutSysAdmin(t *testing.T, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have less than root")
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread has lost a right
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0)
+		if err == nil {
+			do()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRootWithoutCapSysAdminHasAUserForAMachine(t *testing.T) {
+	p := bare(t)
+	const uid = 2000004242
+	p.Jail = &Jail{UID: uid, GID: uid}
+	if err := os.WriteFile(p.Kernel, []byte("linux"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(p.Kernel), 0o700); err != nil { // such as /root
+		t.Fatal(err)
+	}
+	withoutSysAdmin(t, func() {
+		said := imprisoned(t, p, ownCell, nil)
+		if want := fmt.Sprintf("uid=%d tasks=%d kernel=linux/<nil>", uid, maxProcesses); !strings.Contains(said, want) {
+			t.Errorf("in the jail: %s, %q expected", said, want)
+		}
+	})
+}
+
+// mayEnv has this program say whether it may build walls.
+const mayEnv = "AEGIS_TEST_MAY_UNSHARE"
+
+func TestRootMayBuildWallsUnlessItLacksTheRight(t *testing.T) {
+	ask := func(want bool) {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{mayEnv + "=1"}
+		if out, err := cmd.Output(); err != nil || string(out) != fmt.Sprint(want) {
+			t.Errorf("it says %s (%v), %t expected", out, err, want)
+		}
+	}
+	if os.Geteuid() == 0 && MayUnshare() {
+		ask(true)
+	}
+	withoutSysAdmin(t, func() { ask(false) })
 }

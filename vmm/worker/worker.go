@@ -69,6 +69,8 @@ type Jail struct {
 	// UID and GID to become; 0 keeps the caller's.
 	UID uint32 `json:"uid,omitempty"`
 	GID uint32 `json:"gid,omitempty"`
+	// Namespace says that the worker was born in a user namespace of its own.
+	Namespace bool `json:"namespace,omitempty"`
 	// Strict makes every step that fails an error. Without it a step that
 	// the rights do not allow is left out and logged.
 	Strict bool `json:"strict,omitempty"`

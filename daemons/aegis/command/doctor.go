@@ -16,6 +16,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegis/service"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
+	"github.com/xfeldman/aegisvm/vmm/worker"
 )
 
 // systemState is where the system's aegisd keeps what it owns.
@@ -51,6 +52,7 @@ func hostOf(t connect.Target) doctor.Host {
 		Share: service.Share(), State: state,
 		Daemon:   func(ctx context.Context) (api.Status, error) { return statusOf(ctx, t) },
 		Driver:   driver,
+		Walls:    worker.MissingWalls,
 		LookPath: exec.LookPath,
 	}
 }

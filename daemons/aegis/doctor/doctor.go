@@ -43,6 +43,9 @@ type Host struct {
 	// Driver chooses the machine driver as aegisd does, with the rights of
 	// this process.
 	Driver func(ctx context.Context) (vmm.Support, error)
+	// Walls tells what a machine's jail lacks: with the rights of this
+	// process, or of the system's machine manager.
+	Walls func(system bool) []string
 	// LookPath finds a program.
 	LookPath func(name string) (string, error)
 	// Root is where /dev, /proc, /run and /sys are looked for; "" is the
@@ -70,6 +73,7 @@ func (h Host) Examine(ctx context.Context) []Finding {
 		{"disk space", Host.space},
 		{"tun", Host.tun},
 		{"cgroups", Host.cgroups},
+		{"jail", Host.jail},
 		{"systemd", Host.systemd},
 		{"daemon", Host.daemon},
 	}

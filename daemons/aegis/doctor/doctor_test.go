@@ -34,6 +34,7 @@ func goodHost(t *testing.T) Host {
 		Driver: func(context.Context) (vmm.Support, error) {
 			return vmm.Support{Driver: "qemu", Version: "7.2.22", Accel: "kvm"}, nil
 		},
+		Walls:    func(bool) []string { return nil },
 		LookPath: func(name string) (string, error) { return "/usr/bin/" + name, nil },
 	}
 }
@@ -80,6 +81,9 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 	remove := func(path string) func(*Host) {
 		return func(h *Host) { os.RemoveAll(filepath.Join(h.Root, path)) }
 	}
+	lacks := func(walls ...string) func(*Host) {
+		return func(h *Host) { h.Walls = func(bool) []string { return walls } }
+	}
 	status := func(st api.Status) func(*Host) {
 		return func(h *Host) { h.Daemon = func(context.Context) (api.Status, error) { return st, nil } }
 	}
@@ -101,6 +105,11 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 		{"no base image", remove("share/base"), "base image", Warn, "--image", "make base-image"},
 		{"no tun", remove("dev/net/tun"), "tun", Warn, "no network", "modprobe tun"},
 		{"no cgroups", remove("sys/fs/cgroup"), "cgroups", Warn, "no limits", "cgroup2"},
+		{"no Landlock", lacks("Landlock"), "jail", Warn, "it lacks Landlock", "kernel with Landlock"},
+		{"no namespaces", func(h *Host) {
+			h.Daemon = noDaemon
+			lacks("a user of its own", "namespaces")(h)
+		}, "jail", Warn, "a user of its own, namespaces, as this user sees it", "user namespaces"},
 		{"no systemd is fine", remove("run/systemd"), "systemd", OK, "standalone", ""},
 		{"no bus", remove("run/dbus"), "systemd", Warn, "no system bus", "dbus"},
 		{"no daemon", func(h *Host) {
@@ -128,6 +137,7 @@ func TestEveryProblemHasARemedy(t *testing.T) {
 		Driver: func(context.Context) (vmm.Support, error) {
 			return vmm.Support{Driver: "qemu", Missing: "qemu not found"}, nil
 		},
+		Walls:    func(bool) []string { return []string{"a user of its own"} },
 		LookPath: func(string) (string, error) { return "", exec.ErrNotFound },
 	}
 	for _, f := range h.Examine(t.Context()) {
