@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,18 +66,43 @@ func TestAnOpenThatIsGivenUpEndsNothing(t *testing.T) {
 	}
 }
 
+// leave makes the directory of a machine, as an earlier manager leaves it.
+func leave(t *testing.T, dir, id string) (run string) {
+	t.Helper()
+	run = filepath.Join(dir, id, "run")
+	if err := os.MkdirAll(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	spec := `{"id":"` + id + `","memory_mib":64,"vcpus":1}`
+	if err := os.WriteFile(filepath.Join(dir, id, "spec.json"), []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// unheard leaves a machine whose worker is played by the caller.
+func unheard(t *testing.T, dir, id string) net.Listener {
+	t.Helper()
+	leave(t, dir, id)
+	f, err := worker.Listen(filepath.Join(dir, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 // silent leaves a machine with a worker that does not answer until it is
 // told to.
 func silent(t *testing.T, d vmm.Driver, dir, id string) (answer func()) {
 	t.Helper()
+	run := leave(t, dir, id)
 	dir = filepath.Join(dir, id)
-	run := filepath.Join(dir, "run")
-	if err := os.MkdirAll(run, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "spec.json"), []byte(`{"id":"`+id+`","memory_mib":64,"vcpus":1}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	var f worker.Files
 	var err error
 	if f.Listener, err = worker.Listen(dir); err != nil {

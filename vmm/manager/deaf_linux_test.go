@@ -38,14 +38,8 @@ func beDeaf() error {
 // and tells the numbers of the worker and its monitor.
 func launchDeaf(t *testing.T, c manager.Config, id string) (pids [2]int) {
 	t.Helper()
-	dir := filepath.Join(c.Dir, id)
-	run := filepath.Join(dir, "run")
-	if err := os.MkdirAll(run, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "spec.json"), []byte(`{"id":"`+id+`","memory_mib":64,"vcpus":1}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	run := leave(t, c.Dir, id)
+	dir := filepath.Dir(run)
 	listener, err := worker.Listen(dir)
 	if err != nil {
 		t.Fatal(err)

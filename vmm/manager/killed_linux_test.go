@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	if os.Getenv(fakeEnv) != "" {
+		fmt.Fprintln(os.Stderr, "failed:", beFake())
+		os.Exit(1)
+	}
 	if os.Getenv(deafEnv) != "" {
 		fmt.Println("failed:", beDeaf())
 		os.Exit(1)

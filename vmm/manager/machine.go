@@ -200,18 +200,28 @@ func (x *machine) stop(ctx context.Context) error {
 		return nil
 	}
 	if x.current().State != vmm.StateEnded {
-		err := x.client.Stop(ctx)
-		switch {
-		case err == nil, errors.Is(err, worker.ErrGone):
-		case ctx.Err() != nil:
+		if err := x.pullPlug(ctx); err != nil {
 			return x.failed(ctx, "stopping", err)
-		default: // such as BadState of a worker that has not started its monitor
-			if err := x.worker().Kill(); err != nil {
-				return x.failed(ctx, "stopping", err)
-			}
 		}
 	}
 	return x.waitGone(ctx)
+}
+
+// pullPlug asks the worker to, and kills one that cannot or does not answer:
+// the kernel ends its monitor with it.
+func (x *machine) pullPlug(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, x.manager.config.Patience.Stop)
+	defer cancel()
+	err := x.client.Stop(bounded)
+	switch {
+	case err == nil, errors.Is(err, worker.ErrGone):
+		return nil
+	case ctx.Err() != nil:
+		return err
+	}
+	// Such as BadState of a worker that has not started its monitor.
+	x.manager.config.Log.Warn("a worker that does not stop its machine is killed", "machine", x.id, "err", err)
+	return x.worker().Kill()
 }
 
 // errStopped is why a start ends that Stop was called for.

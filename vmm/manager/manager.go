@@ -54,12 +54,16 @@ type Patience struct {
 	// workers (10 s). One that takes longer keeps its machine; Silence is how
 	// long it may take before it is killed (1 min).
 	Adopt, Silence time.Duration
+	// Stop is how long a worker may take to stop its machine before it is
+	// killed, and to take a request to shut it down (10 s).
+	Stop time.Duration
 }
 
 func (p Patience) orDefaults() Patience {
 	return Patience{
 		Adopt:   cmp.Or(p.Adopt, 10*time.Second),
 		Silence: cmp.Or(p.Silence, time.Minute),
+		Stop:    cmp.Or(p.Stop, 10*time.Second),
 	}
 }
 
