@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 
@@ -145,23 +146,32 @@ func (s *Scopes) Discard(ctx context.Context, id, dir string) error {
 }
 
 // HandleStops shuts machines down in order when systemd asks for the end of
-// their scopes: as their controller we are asked instead of them. It returns
-// when ctx or the connection ends.
+// their scopes: as their controller we are asked instead of them. At the end
+// of the host they all come at once, and none waits for another's worker. It
+// returns when ctx or the connection ends.
 func (s *Scopes) HandleStops(ctx context.Context, m *Manager) error {
 	sub, err := s.conn.Object(systemdName, "", scopeIface).Subscribe(ctx, "RequestStop")
 	if err != nil {
 		return err
 	}
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	for sig := range sub.C {
-		id, ok := idOfScope(sig.Path)
-		if !ok {
-			continue
-		}
-		if err := m.Shutdown(ctx, id); err != nil {
-			m.config.Log.Warn("systemd wants a machine to end", "machine", id, "err", err)
+		if id, ok := idOfScope(sig.Path); ok {
+			asked.Go(func() { m.askToLeave(ctx, id) })
 		}
 	}
 	return ctx.Err()
+}
+
+// askToLeave shuts a machine down for systemd, which kills the scope if the
+// worker does not even hear of it.
+func (m *Manager) askToLeave(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, m.config.Patience.Stop)
+	defer cancel()
+	if err := m.Shutdown(ctx, id); err != nil {
+		m.config.Log.Warn("systemd wants a machine to end", "machine", id, "err", err)
+	}
 }
 
 // idOfScope reads a machine's id from the object path of its unit.
