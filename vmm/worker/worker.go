@@ -238,7 +238,7 @@ func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 	grace := s.config.Grace
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	if s.config.Shutdown == nil || m.Resume(ctx) != nil {
+	if s.config.Shutdown == nil || s.wake(ctx, m) != nil {
 		return s.pullPlug(m)
 	}
 	if err := s.config.Shutdown(ctx, m); err != nil {
@@ -252,6 +252,15 @@ func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 		s.config.Log.Warn("the guest did not leave in time", "grace", grace)
 		return s.pullPlug(m)
 	}
+}
+
+// wake lets a paused guest go on, so that it can be asked. Not every driver
+// can do that, and none needs to for a guest that runs.
+func (s *server) wake(ctx context.Context, m vmm.Machine) error {
+	if _, r, _ := s.now(); r.State != vmm.StatePaused {
+		return nil
+	}
+	return m.Resume(ctx)
 }
 
 // Fail records that the machine was never started, for a worker that cannot

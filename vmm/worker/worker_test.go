@@ -287,6 +287,61 @@ func TestAShutdownAsksTheGuestFirst(t *testing.T) {
 	}
 }
 
+// unpausable starts machines as a driver does that has no pauses.
+type unpausable struct{ vmm.Driver }
+
+type unpausableMachine struct{ vmm.Machine }
+
+func (d unpausable) Start(ctx context.Context, p vmm.Plan) (vmm.Machine, error) {
+	m, err := d.Driver.Start(ctx, p)
+	return unpausableMachine{m}, err
+}
+
+func (unpausableMachine) Resume(context.Context) error { return vmm.ErrUnsupported }
+
+func TestAShutdownNeedsNoPauses(t *testing.T) {
+	d := &fake.Driver{}
+	r := start(t, t.TempDir(), unpausable{d}, func(c *worker.Config) {
+		c.Shutdown = func(context.Context, vmm.Machine) error {
+			d.Machine("one").Crash("as a guest that leaves")
+			return nil
+		}
+	})
+	r.until(t, vmm.StateRunning)
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.end(t); e.Detail != "as a guest that leaves" {
+		t.Errorf("exit %+v", e)
+	}
+}
+
+func TestAPausedGuestIsWokenToLeave(t *testing.T) {
+	d := torn{&fake.Driver{}, make(chan struct{}, 1), make(chan struct{})}
+	r := start(t, t.TempDir(), woken{d}, func(c *worker.Config) {
+		c.Shutdown = func(ctx context.Context, m vmm.Machine) error { return m.Stop(ctx) }
+	})
+	r.until(t, vmm.StateRunning)
+	if err := r.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	<-d.resumed
+	r.end(t)
+}
+
+// woken is torn, but pauses at once.
+type woken struct{ torn }
+
+type wokenMachine struct{ tornMachine }
+
+func (d woken) Start(ctx context.Context, p vmm.Plan) (vmm.Machine, error) {
+	m, err := d.Driver.Start(ctx, p)
+	return wokenMachine{tornMachine{m, d.torn}}, err
+}
+
+func (m wokenMachine) Pause(ctx context.Context) error { return m.Machine.Pause(ctx) }
+
 func TestAGuestThatDoesNotLeaveHasItsPlugPulled(t *testing.T) {
 	for what, shutdown := range map[string]func(context.Context, vmm.Machine) error{
 		"it refuses":       func(context.Context, vmm.Machine) error { return errors.New("no") },
