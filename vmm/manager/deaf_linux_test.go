@@ -131,6 +131,55 @@ func TestAnUnfinishedStartIsEndedThoughItsWorkerDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// A host that lost its power leaves such a note.
+func TestANoteThatSaysNothingIsOfAnotherBoot(t *testing.T) {
+	c := deafConfig(t)
+	for id, file := range map[string]string{"begun": "starting", "done": "log"} {
+		dir := filepath.Dir(leave(t, c.Dir, id))
+		for name, content := range map[string]string{file: "", "worker.pid": "\x00\x00\x00"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	m := openSoon(t, c)
+	all, err := m.List(t.Context())
+	if err != nil || len(all) != 1 || all[0].ID != "done" || all[0].State != vmm.StateEnded {
+		t.Errorf("machines %+v (%v)", all, err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, "begun")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left (%v)", err)
+	}
+}
+
+func TestAnUnfinishedStartThatCannotBeClearedAwayHoldsUpNobody(t *testing.T) {
+	c := deafConfig(t)
+	dir := filepath.Dir(leave(t, c.Dir, "begun"))
+	if err := os.WriteFile(filepath.Join(dir, "starting"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := stubborn{c.Launcher.(manager.Children), new(atomic.Bool)}
+	c.Launcher = l
+	m := openSoon(t, c)
+	changes, err := m.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := <-changes; i.ID != "begun" || i.State != vmm.StateStarting {
+		t.Errorf("machine %+v", i)
+	}
+	if _, err := m.Start(t.Context(), managertest.Spec("begun")); api.CodeOf(err) != api.Exists {
+		t.Errorf("its name is free: %v", err)
+	}
+	l.allowed.Store(true)
+	if i := <-changes; i.ID != "begun" || i.State != vmm.StateEnded {
+		t.Errorf("machine %+v", i)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left (%v)", err)
+	}
+}
+
 func TestANoteOfAnotherProcessEndsNobody(t *testing.T) {
 	c := deafConfig(t)
 	pids := launchDeaf(t, c, "deaf")

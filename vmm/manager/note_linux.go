@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,25 +39,27 @@ func noteWorker(dir string, pid int) error {
 	if err != nil {
 		return fmt.Errorf("noting the worker: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, workerName), raw, 0o600); err != nil {
+	// Whole and on disk: who comes after us finds the worker by nothing else.
+	if err := renameio.WriteFile(filepath.Join(dir, workerName), raw, 0o600); err != nil {
 		return fmt.Errorf("noting the worker: %w", err)
 	}
 	return nil
 }
 
 // endWorker kills the worker that was noted, with the children that it has,
-// and waits until they are gone.
+// and waits until they are gone. Notes are written whole: one that says
+// nothing was torn by the end of its boot, and of its worker.
 func endWorker(ctx context.Context, dir string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, workerName))
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(raw) == 0 {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil // its manager died before it gave it a plan
-	}
-	var n note
-	if err == nil {
-		err = json.Unmarshal(raw, &n)
 	}
 	if err != nil {
 		return fmt.Errorf("reading which process the worker is: %w", err)
+	}
+	var n note
+	if json.Unmarshal(raw, &n) != nil {
+		return nil
 	}
 	if boot, err := bootID(); err != nil || boot != n.Boot {
 		return err
