@@ -2,12 +2,15 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -69,10 +72,49 @@ func admitDisks(s vmm.Spec) error {
 		}
 		seen[d.Role] = true
 	}
+	for _, d := range s.Disks {
+		if err := admitDiskFile(s.ID, d); err != nil {
+			return err
+		}
+	}
 	if r := s.Restore; r != nil && (r.State == nil || r.Memory == nil) {
 		return api.Errorf(api.InvalidArgument, "the snapshot of machine %q needs a file of the state and one of the memory", s.ID)
 	}
 	return nil
+}
+
+// admitDiskFile refuses what is no disk: machines' users are given their
+// writable ones, and that must be nothing but a file, and one that the caller
+// could write himself.
+func admitDiskFile(id string, d vmm.Disk) error {
+	fi, err := d.File.Stat()
+	if err != nil {
+		return api.Errorf(api.InvalidArgument, "disk %q of machine %q: %w", d.Role, id, err)
+	}
+	if !fi.Mode().IsRegular() {
+		return api.Errorf(api.InvalidArgument, "disk %q of machine %q is not a regular file (%s): one expected", d.Role, id, fi.Mode().Type())
+	}
+	access, err := accessOf(d.File)
+	switch {
+	case err != nil:
+		return api.Errorf(api.Internal, "disk %q of machine %q: %w", d.Role, id, err)
+	case d.ReadOnly && access == unix.O_WRONLY:
+		return api.Errorf(api.InvalidArgument, "read-only disk %q of machine %q is not open for reading", d.Role, id)
+	case !d.ReadOnly && access != unix.O_RDWR:
+		return api.Errorf(api.InvalidArgument, "writable disk %q of machine %q is not open for reading and writing", d.Role, id)
+	}
+	return nil
+}
+
+// accessOf tells what a descriptor allows: O_RDONLY, O_WRONLY or O_RDWR.
+func accessOf(f *os.File) (access int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { access, failed = unix.FcntlInt(fd, unix.F_GETFL, 0) })
+	return access & unix.O_ACCMODE, errors.Join(err, failed)
 }
 
 // consoleWords quotes the end of the console of a machine that died young,

@@ -223,22 +223,36 @@ func (j *jailer) giveDisks(gid int) error {
 		if d.ReadOnly {
 			continue // many machines share it: the store lets everybody read it
 		}
-		var st unix.Stat_t
-		if err := unix.Fstat(diskFD(n), &st); err != nil {
-			return os.NewSyscallError("fstat", err)
-		}
-		if err := unix.Fchown(diskFD(n), -1, gid); err != nil {
-			return os.NewSyscallError("fchown", err)
-		}
-		if st.Mode&0o060 == 0o060 {
-			continue
-		}
-		if err := unix.Fchmod(diskFD(n), st.Mode&0o7777|0o060); err != nil {
-			return os.NewSyscallError("fchmod", err)
+		if err := j.giveDisk(diskFD(n), gid); err != nil {
+			return fmt.Errorf("disk %q: %w", d.Role, err)
 		}
 	}
 	return nil
 }
+
+// giveDisk gives one disk. A manager that may not change the mode of somebody
+// else's file leaves that to whoever made it; QEMU does without.
+func (j *jailer) giveDisk(fd, gid int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if err := unix.Fchown(fd, -1, gid); err != nil {
+		return os.NewSyscallError("fchown", err)
+	}
+	if st.Mode&0o060 == 0o060 {
+		return nil
+	}
+	err := os.NewSyscallError("fchmod", unix.Fchmod(fd, st.Mode&0o7777|0o060))
+	if err != nil && j.plan.Driver == driverOfDescriptors {
+		j.log.Warn("a disk can be opened only by its descriptor", "mode", fmt.Sprintf("%04o", st.Mode&0o7777), "err", err)
+		return nil
+	}
+	return err
+}
+
+// driverOfDescriptors opens no disk by name.
+const driverOfDescriptors = "qemu"
 
 // landlock allows what the jail's root has, and the disks, and nothing else.
 // A kernel without it (before 5.13, or built so) leaves the other walls.

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,4 +139,57 @@ func TestRootMayBuildWallsUnlessItLacksTheRight(t *testing.T) {
 		ask(true)
 	}
 	withoutSysAdmin(t, func() { ask(false) })
+}
+
+// A manager without CAP_FOWNER cannot change the mode of somebody's disk.
+func TestADiskOfSomebodyElseKeepsItsModeForQEMU(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have less than root")
+	}
+	disk, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	const owner, group = 4242, 4343
+	if err := errors.Join(disk.Chown(owner, owner), disk.Chmod(0o600)); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := number(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread has lost a right
+		if err := dropFowner(); err != nil {
+			done <- err
+			return
+		}
+		for driver, taken := range map[string]bool{"qemu": true, "cloudhypervisor": false} {
+			j := &jailer{plan: Plan{Driver: driver}, log: slog.Default()}
+			if err := j.giveDisk(fd, group); (err == nil) != taken {
+				t.Errorf("%s: %v", driver, err)
+			}
+		}
+		done <- nil
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Gid != group || st.Mode&0o777 != 0o600 {
+		t.Errorf("the disk has group %d and mode %o (%v)", st.Gid, st.Mode, err)
+	}
+}
+
+// dropFowner takes CAP_FOWNER from this thread.
+func dropFowner() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return err
+	}
+	sets[0].Effective &^= 1 << unix.CAP_FOWNER
+	return unix.Capset(&header, &sets[0])
 }

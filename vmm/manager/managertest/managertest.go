@@ -141,16 +141,29 @@ func refusals(t *testing.T, w World) {
 	file, err := os.Open(os.DevNull)
 	must(t, err)
 	defer file.Close()
+	plain, err := os.CreateTemp(t.TempDir(), "disk")
+	must(t, err)
+	defer plain.Close()
+	reader, err := os.Open(plain.Name())
+	must(t, err)
+	defer reader.Close()
+	writer, err := os.OpenFile(plain.Name(), os.O_WRONLY, 0)
+	must(t, err)
+	defer writer.Close()
 	for what, change := range map[string]func(*vmm.Spec){
-		"id":         func(s *vmm.Spec) { s.ID = "Not/Good" },
-		"-x":         func(s *vmm.Spec) { s.ID = "-x" },
-		"at least":   func(s *vmm.Spec) { s.MemoryMiB = 63 },
-		"this host":  func(s *vmm.Spec) { s.MemoryMiB = 1 << 40 },
-		"processors": func(s *vmm.Spec) { s.VCPUs = 9 },
-		"1 to 8":     func(s *vmm.Spec) { s.VCPUs = 0 },
-		`"swap"`:     func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "swap", File: file}} },
-		"two disks":  func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "own", File: file}, {Role: "own", File: file}} },
-		"timeout":    func(s *vmm.Spec) { s.ReadyTimeout = -time.Second },
+		"id":                 func(s *vmm.Spec) { s.ID = "Not/Good" },
+		"-x":                 func(s *vmm.Spec) { s.ID = "-x" },
+		"at least":           func(s *vmm.Spec) { s.MemoryMiB = 63 },
+		"this host":          func(s *vmm.Spec) { s.MemoryMiB = 1 << 40 },
+		"processors":         func(s *vmm.Spec) { s.VCPUs = 9 },
+		"1 to 8":             func(s *vmm.Spec) { s.VCPUs = 0 },
+		`"swap"`:             func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "swap", File: file}} },
+		"two disks":          func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "own", File: file}, {Role: "own", File: file}} },
+		"not a regular file": func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "own", File: file}} },
+		"image\" of machine \"refused\" is not a": func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "image", ReadOnly: true, File: file}} },
+		"open for reading and writing":            func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "own", File: reader}} },
+		"for reading":                             func(s *vmm.Spec) { s.Disks = []vmm.Disk{{Role: "image", ReadOnly: true, File: writer}} },
+		"timeout":                                 func(s *vmm.Spec) { s.ReadyTimeout = -time.Second },
 	} {
 		s := Spec("refused")
 		change(&s)
