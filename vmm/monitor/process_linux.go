@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,9 +43,21 @@ func Start(binary string, argv []string, files []*os.File, place func(pid int) e
 	if err := place(p.Pid()); err != nil {
 		p.Kill()
 		<-p.Done()
-		return nil, fmt.Errorf("starting %s: %w", binary, err)
+		return nil, fmt.Errorf("starting %s: %w", binary, p.sooner(err))
 	}
 	return p, nil
+}
+
+// sooner is why a process could not be placed: one that was not there any more
+// says better itself how it ended.
+func (p *Process) sooner(err error) error {
+	if !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	if death := p.Death(); death != "" {
+		return errors.New(death)
+	}
+	return errors.New("it exited at once, without a word")
 }
 
 func (p *Process) run(started chan<- error) {

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,29 @@ func TestDeathSaysHowAndTheLastWords(t *testing.T) {
 		if got := p.Death(); got != want {
 			t.Errorf("%q: %q, want %q", script, got, want)
 		}
+	}
+}
+
+func TestAProcessThatDiesBeforeItIsPlacedSaysHow(t *testing.T) {
+	for script, want := range map[string]string{
+		"exit 0":                        "starting /bin/sh: it exited at once, without a word",
+		"echo no such option; exit 2":   "starting /bin/sh: sh exited with status 2: no such option",
+		"echo aborting >&2; kill -6 $$": "starting /bin/sh: sh was killed by signal 6 (aborted): aborting",
+	} {
+		_, err := Start("/bin/sh", []string{"-c", script}, nil, func(pid int) error {
+			// Until it is dead, but not yet collected: as the kernel refuses it.
+			if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil && err != unix.ECHILD {
+				t.Error(err)
+			}
+			return fmt.Errorf("limiting the monitor: %w", unix.ESRCH)
+		})
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: %v, %q expected", script, err, want)
+		}
+	}
+	_, err := Start("/bin/sh", []string{"-c", "exec sleep 1000"}, nil, func(int) error { return unix.EPERM })
+	if !errors.Is(err, unix.EPERM) {
+		t.Errorf("error %v", err)
 	}
 }
 
