@@ -3,16 +3,19 @@ package worker
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"unsafe"
 
 	"github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // refused are the system calls that neither a worker nor a monitor needs, by
-// what they are for. They answer EPERM, as does every call that is newer than
-// our list: a Go program dies of a filter that kills.
+// what they are for. They answer EPERM: a Go program dies of a filter that
+// kills.
 var refused = map[string][]string{
 	"mounts": {
 		"mount", "umount2", "move_mount", "open_tree", "open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick",
@@ -98,11 +101,51 @@ func when(name string, op seccomp.Operation, value uint64) seccomp.NameWithCondi
 	}
 }
 
-// filter puts the policy on this thread and on all that it starts, for ever.
-func filter() error {
+// program is the filter: what is newer than our list of calls answers ENOSYS,
+// for which C libraries know another way, and all else meets the policy, which
+// cannot say that by itself: its default has one answer, EPERM.
+func program() ([]bpf.Instruction, error) {
+	here, err := arch.GetInfo("")
+	if err != nil {
+		return nil, err
+	}
 	p, err := policy()
+	if err != nil {
+		return nil, err
+	}
+	rest, err := p.Assemble()
+	if err != nil {
+		return nil, err
+	}
+	const call, architecture, word = 0, 4, 4 // struct seccomp_data
+	newest := slices.Max(slices.Collect(maps.Keys(here.SyscallNumbers)))
+	return append([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: architecture, Size: word},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(here.ID), SkipTrue: 3},
+		bpf.LoadAbsolute{Off: call, Size: word},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: uint32(newest), SkipFalse: 1},
+		bpf.RetConstant{Val: uint32(seccomp.ActionErrno) | uint32(unix.ENOSYS)},
+	}, rest...), nil
+}
+
+// filter puts it on this thread and on all that it starts, for ever.
+func filter() error {
+	p, err := program()
 	if err != nil {
 		return fmt.Errorf("making the filter of system calls: %w", err)
 	}
-	return seccomp.LoadFilter(seccomp.Filter{Policy: p})
+	raw, err := bpf.Assemble(p)
+	if err != nil {
+		return fmt.Errorf("assembling the filter of system calls: %w", err)
+	}
+	code := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return os.NewSyscallError("seccomp", errno)
+	}
+	return nil
 }
