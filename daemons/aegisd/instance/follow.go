@@ -21,15 +21,17 @@ const exitTimedOut = 124
 // connection breaks it asks the manager whether the machine is still there,
 // and if so connects anew: the path through vmmd and worker may break where
 // the guest did not. The program is lost when its machine has been there
-// several times and could not be reached; a manager that is away says nothing
-// of either.
+// several times in a row and could not be reached; a manager that is away says
+// nothing of either. A guest that hangs up at once is dialled ever more
+// rarely: only a connection that stood for a while is made anew quickly.
 func (o *owner) follow(b *boot, session *guestsession.Session) {
 	const tries = 6
 	backoff := o.svc.Timings.Retry
 	var err error
 	for answers := 0; answers < tries; {
 		var st proto.ProcessStatus
-		if st, err = o.waitOn(b, session); err == nil {
+		var stood time.Duration
+		if st, stood, err = o.waitOn(b, session); err == nil {
 			b.output.await(b.ctx)
 			o.postBoot(b, func() { o.onExited(b, st.Code, st.Signal, st.Message) })
 			return
@@ -44,6 +46,12 @@ func (o *owner) follow(b *boot, session *guestsession.Session) {
 		if errors.Is(err, guestsession.ErrNoProcess) {
 			break
 		}
+		if stood > 0 {
+			answers = 0
+		}
+		if stood > backoff {
+			backoff = o.svc.Timings.Retry
+		}
 		if answered {
 			answers++
 		}
@@ -57,17 +65,20 @@ func (o *owner) follow(b *boot, session *guestsession.Session) {
 	})
 }
 
-// waitOn waits for the primary process on a session, a new one if nil.
-func (o *owner) waitOn(b *boot, session *guestsession.Session) (st proto.ProcessStatus, err error) {
+// waitOn waits for the primary process on a session, a new one if nil. It also
+// returns how long there was one: 0 says that the guest could not be reached.
+func (o *owner) waitOn(b *boot, session *guestsession.Session) (st proto.ProcessStatus, stood time.Duration, err error) {
 	if session == nil {
 		if err := o.awaitAwake(b); err != nil {
-			return st, err
+			return st, 0, err
 		}
 		if session, err = o.reconnect(b); err != nil {
-			return st, err
+			return st, 0, err
 		}
 	}
-	return session.Wait(b.ctx, primary)
+	begun := time.Now()
+	st, err = session.Wait(b.ctx, primary)
+	return st, max(time.Since(begun), 1), err
 }
 
 // pause waits; false when ctx ended first.

@@ -242,16 +242,35 @@ func (s *Service) Signal(ctx context.Context, ref string, signal int) error {
 	if err != nil {
 		return err
 	}
-	err = o.withSession(ctx, b, session, func(s *guestsession.Session) error {
-		return s.Signal(ctx, primary, signal)
+	err = o.beside(ctx, func(ctx context.Context) error {
+		return o.withSession(ctx, b, session, func(s *guestsession.Session) error { return s.Signal(ctx, primary, signal) })
 	})
 	switch {
+	case ctx.Err() != nil && err != nil:
+		return interrupted(ctx)
 	case errors.Is(err, guestsession.ErrNoProcess):
 		return api.Errorf(api.BadState, "instance %s: the program has ended", o.id)
 	case err != nil:
 		return api.Errorf(api.Unavailable, "instance %s: %w", o.id, err)
 	}
 	return nil
+}
+
+// beside makes a call of the guest that does not end with the client that asks
+// for it: a call that is given up costs all others the session.
+func (o *owner) beside(ctx context.Context, call func(context.Context) error) error {
+	done := make(chan error, 1)
+	o.svc.tasks.Go(func() {
+		ctx, cancel := o.svc.bounded()
+		defer cancel()
+		done <- call(ctx)
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return interrupted(ctx)
+	}
 }
 
 // oneLine keeps a reason fit for a table and a terminal.

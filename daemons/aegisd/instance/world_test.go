@@ -18,6 +18,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/secret"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake"
@@ -303,6 +304,7 @@ type machines struct {
 	refused  chan struct{} // gets one for each call that was answered so
 	hold     chan struct{} // Stop waits until it is closed, if it is there
 	broken   int           // so many streams break as soon as they are dialled
+	controls []*os.File    // of the control connections that were made
 }
 
 type hosted struct {
@@ -423,7 +425,11 @@ func (m *machines) Connect(ctx context.Context, id string, port uint32) (*os.Fil
 		return nil, api.Errorf(api.Unavailable, "%w", err)
 	}
 	defer conn.Close()
-	return conn.(interface{ File() (*os.File, error) }).File()
+	f, err := conn.(interface{ File() (*os.File, error) }).File()
+	if err == nil && port == proto.PortControl {
+		err = m.noteControl(f)
+	}
+	return f, err
 }
 
 func (m *machines) Pause(ctx context.Context, id string) error {
@@ -523,7 +529,14 @@ func (m *machines) reboot() {
 	}
 }
 
-func (m *machines) close() { m.reboot() }
+func (m *machines) close() {
+	m.reboot()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range m.controls {
+		f.Close()
+	}
+}
 
 func (m *machines) Support(context.Context) (vmm.Support, error) {
 	return m.driver.Probe(context.Background())
