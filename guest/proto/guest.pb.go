@@ -355,6 +355,51 @@ func (x *Identity) GetMachineId() string {
 	return ""
 }
 
+type Time struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UnixNano is the wall clock of the host; after 1970.
+	UnixNano      int64 `protobuf:"varint,1,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Time) Reset() {
+	*x = Time{}
+	mi := &file_guest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Time) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Time) ProtoMessage() {}
+
+func (x *Time) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Time.ProtoReflect.Descriptor instead.
+func (*Time) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Time) GetUnixNano() int64 {
+	if x != nil {
+		return x.UnixNano
+	}
+	return 0
+}
+
 type StartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id names the process in later calls and in stream preludes: 1 to 64
@@ -386,7 +431,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_guest_proto_msgTypes[4]
+	mi := &file_guest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +443,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[4]
+	mi := &file_guest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +456,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{4}
+	return file_guest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StartRequest) GetId() string {
@@ -505,7 +550,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +562,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +575,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{5}
+	return file_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tty) GetRows() uint32 {
@@ -563,7 +608,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +620,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +633,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{6}
+	return file_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartResponse) GetPid() uint32 {
@@ -607,7 +652,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +664,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +677,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{7}
+	return file_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WaitRequest) GetId() string {
@@ -656,7 +701,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +713,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +726,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{8}
+	return file_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExitStatus) GetCode() uint32 {
@@ -715,7 +760,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +772,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +785,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{9}
+	return file_guest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SignalRequest) GetId() string {
@@ -768,7 +813,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_guest_proto_msgTypes[10]
+	mi := &file_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +825,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[10]
+	mi := &file_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +838,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{10}
+	return file_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResizeRequest) GetId() string {
@@ -827,7 +872,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_guest_proto_msgTypes[11]
+	mi := &file_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +884,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[11]
+	mi := &file_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +897,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{11}
+	return file_guest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListResponse) GetProcesses() []*ProcessInfo {
@@ -881,7 +926,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_guest_proto_msgTypes[12]
+	mi := &file_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +938,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[12]
+	mi := &file_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +951,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{12}
+	return file_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProcessInfo) GetId() string {
@@ -974,7 +1019,7 @@ type PoweroffRequest struct {
 
 func (x *PoweroffRequest) Reset() {
 	*x = PoweroffRequest{}
-	mi := &file_guest_proto_msgTypes[13]
+	mi := &file_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1031,7 @@ func (x *PoweroffRequest) String() string {
 func (*PoweroffRequest) ProtoMessage() {}
 
 func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[13]
+	mi := &file_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1044,7 @@ func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoweroffRequest.ProtoReflect.Descriptor instead.
 func (*PoweroffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{13}
+	return file_guest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PoweroffRequest) GetGraceMs() uint32 {
@@ -1028,7 +1073,9 @@ const file_guest_proto_rawDesc = "" +
 	"\vinstance_id\x18\x04 \x01(\tR\n" +
 	"instanceId\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"\xfb\x02\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\"#\n" +
+	"\x04Time\x12\x1b\n" +
+	"\tunix_nano\x18\x01 \x01(\x03R\bunixNano\"\xfb\x02\n" +
 	"\fStartRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x10\n" +
@@ -1083,10 +1130,11 @@ const file_guest_proto_rawDesc = "" +
 	"\x05Stdio\x12\x0e\n" +
 	"\n" +
 	"STDIO_NULL\x10\x00\x12\x10\n" +
-	"\fSTDIO_STREAM\x10\x012\x95\x04\n" +
+	"\fSTDIO_STREAM\x10\x012\xcd\x04\n" +
 	"\x05Guest\x12D\n" +
 	"\x05Hello\x12\x1c.aegis.guest.v1.HelloRequest\x1a\x1d.aegis.guest.v1.HelloResponse\x12>\n" +
-	"\vSetIdentity\x12\x18.aegis.guest.v1.Identity\x1a\x15.aegis.guest.v1.Empty\x12D\n" +
+	"\vSetIdentity\x12\x18.aegis.guest.v1.Identity\x1a\x15.aegis.guest.v1.Empty\x126\n" +
+	"\aSetTime\x12\x14.aegis.guest.v1.Time\x1a\x15.aegis.guest.v1.Empty\x12D\n" +
 	"\x05Start\x12\x1c.aegis.guest.v1.StartRequest\x1a\x1d.aegis.guest.v1.StartResponse\x12?\n" +
 	"\x04Wait\x12\x1b.aegis.guest.v1.WaitRequest\x1a\x1a.aegis.guest.v1.ExitStatus\x12>\n" +
 	"\x06Signal\x12\x1d.aegis.guest.v1.SignalRequest\x1a\x15.aegis.guest.v1.Empty\x12>\n" +
@@ -1107,7 +1155,7 @@ func file_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_guest_proto_goTypes = []any{
 	(Lifetime)(0),           // 0: aegis.guest.v1.Lifetime
 	(Stdio)(0),              // 1: aegis.guest.v1.Stdio
@@ -1115,44 +1163,47 @@ var file_guest_proto_goTypes = []any{
 	(*HelloRequest)(nil),    // 3: aegis.guest.v1.HelloRequest
 	(*HelloResponse)(nil),   // 4: aegis.guest.v1.HelloResponse
 	(*Identity)(nil),        // 5: aegis.guest.v1.Identity
-	(*StartRequest)(nil),    // 6: aegis.guest.v1.StartRequest
-	(*Tty)(nil),             // 7: aegis.guest.v1.Tty
-	(*StartResponse)(nil),   // 8: aegis.guest.v1.StartResponse
-	(*WaitRequest)(nil),     // 9: aegis.guest.v1.WaitRequest
-	(*ExitStatus)(nil),      // 10: aegis.guest.v1.ExitStatus
-	(*SignalRequest)(nil),   // 11: aegis.guest.v1.SignalRequest
-	(*ResizeRequest)(nil),   // 12: aegis.guest.v1.ResizeRequest
-	(*ListResponse)(nil),    // 13: aegis.guest.v1.ListResponse
-	(*ProcessInfo)(nil),     // 14: aegis.guest.v1.ProcessInfo
-	(*PoweroffRequest)(nil), // 15: aegis.guest.v1.PoweroffRequest
+	(*Time)(nil),            // 6: aegis.guest.v1.Time
+	(*StartRequest)(nil),    // 7: aegis.guest.v1.StartRequest
+	(*Tty)(nil),             // 8: aegis.guest.v1.Tty
+	(*StartResponse)(nil),   // 9: aegis.guest.v1.StartResponse
+	(*WaitRequest)(nil),     // 10: aegis.guest.v1.WaitRequest
+	(*ExitStatus)(nil),      // 11: aegis.guest.v1.ExitStatus
+	(*SignalRequest)(nil),   // 12: aegis.guest.v1.SignalRequest
+	(*ResizeRequest)(nil),   // 13: aegis.guest.v1.ResizeRequest
+	(*ListResponse)(nil),    // 14: aegis.guest.v1.ListResponse
+	(*ProcessInfo)(nil),     // 15: aegis.guest.v1.ProcessInfo
+	(*PoweroffRequest)(nil), // 16: aegis.guest.v1.PoweroffRequest
 }
 var file_guest_proto_depIdxs = []int32{
 	1,  // 0: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
 	1,  // 1: aegis.guest.v1.StartRequest.stdout:type_name -> aegis.guest.v1.Stdio
 	1,  // 2: aegis.guest.v1.StartRequest.stderr:type_name -> aegis.guest.v1.Stdio
-	7,  // 3: aegis.guest.v1.StartRequest.terminal:type_name -> aegis.guest.v1.Tty
+	8,  // 3: aegis.guest.v1.StartRequest.terminal:type_name -> aegis.guest.v1.Tty
 	0,  // 4: aegis.guest.v1.StartRequest.lifetime:type_name -> aegis.guest.v1.Lifetime
-	14, // 5: aegis.guest.v1.ListResponse.processes:type_name -> aegis.guest.v1.ProcessInfo
+	15, // 5: aegis.guest.v1.ListResponse.processes:type_name -> aegis.guest.v1.ProcessInfo
 	0,  // 6: aegis.guest.v1.ProcessInfo.lifetime:type_name -> aegis.guest.v1.Lifetime
-	10, // 7: aegis.guest.v1.ProcessInfo.exit:type_name -> aegis.guest.v1.ExitStatus
+	11, // 7: aegis.guest.v1.ProcessInfo.exit:type_name -> aegis.guest.v1.ExitStatus
 	3,  // 8: aegis.guest.v1.Guest.Hello:input_type -> aegis.guest.v1.HelloRequest
 	5,  // 9: aegis.guest.v1.Guest.SetIdentity:input_type -> aegis.guest.v1.Identity
-	6,  // 10: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
-	9,  // 11: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
-	11, // 12: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
-	12, // 13: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
-	2,  // 14: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
-	15, // 15: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
-	4,  // 16: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
-	2,  // 17: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
-	8,  // 18: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
-	10, // 19: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
-	2,  // 20: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
-	2,  // 21: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
-	13, // 22: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
-	2,  // 23: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
-	16, // [16:24] is the sub-list for method output_type
-	8,  // [8:16] is the sub-list for method input_type
+	6,  // 10: aegis.guest.v1.Guest.SetTime:input_type -> aegis.guest.v1.Time
+	7,  // 11: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
+	10, // 12: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
+	12, // 13: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
+	13, // 14: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
+	2,  // 15: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
+	16, // 16: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
+	4,  // 17: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
+	2,  // 18: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
+	2,  // 19: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
+	9,  // 20: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
+	11, // 21: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
+	2,  // 22: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
+	2,  // 23: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
+	14, // 24: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
+	2,  // 25: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
+	17, // [17:26] is the sub-list for method output_type
+	8,  // [8:17] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -1169,7 +1220,7 @@ func file_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_proto_rawDesc), len(file_guest_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

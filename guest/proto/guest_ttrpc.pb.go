@@ -10,6 +10,7 @@ import (
 type GuestService interface {
 	Hello(context.Context, *HelloRequest) (*HelloResponse, error)
 	SetIdentity(context.Context, *Identity) (*Empty, error)
+	SetTime(context.Context, *Time) (*Empty, error)
 	Start(context.Context, *StartRequest) (*StartResponse, error)
 	Wait(context.Context, *WaitRequest) (*ExitStatus, error)
 	Signal(context.Context, *SignalRequest) (*Empty, error)
@@ -34,6 +35,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.SetIdentity(ctx, &req)
+			},
+			"SetTime": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req Time
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetTime(ctx, &req)
 			},
 			"Start": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req StartRequest
@@ -102,6 +110,14 @@ func (c *guestClient) Hello(ctx context.Context, req *HelloRequest) (*HelloRespo
 func (c *guestClient) SetIdentity(ctx context.Context, req *Identity) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "SetIdentity", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) SetTime(ctx context.Context, req *Time) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "SetTime", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

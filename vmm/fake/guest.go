@@ -32,6 +32,7 @@ type guest struct {
 	ended     bool
 	named     bool
 	identity  *proto.Identity
+	times     []int64
 	processes map[string]*process
 	conns     map[net.Conn]struct{}
 	lastPid   uint32

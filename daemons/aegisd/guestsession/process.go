@@ -49,6 +49,14 @@ func (s *Session) Identify(ctx context.Context, id *proto.Identity) error {
 	})
 }
 
+// SetTime tells the guest the time.
+func (s *Session) SetTime(ctx context.Context, t time.Time) error {
+	return s.call(ctx, "telling the guest the time", callTimeout, func(ctx context.Context) error {
+		_, err := s.guest.SetTime(ctx, &proto.Time{UnixNano: t.UnixNano()})
+		return err
+	})
+}
+
 // Start starts a process. A program that cannot be run is no error: the
 // process ends at once with status 126 or 127.
 func (s *Session) Start(ctx context.Context, p Process) error {

@@ -89,8 +89,12 @@ func (o *owner) resume(info vmm.Info, there bool) {
 	switch st.Phase {
 	case api.PhaseRunning, api.PhasePaused:
 		if alive {
+			woke := st.Phase == api.PhasePaused && info.State == vmm.StateRunning
 			o.found(info.State)
 			o.adopt()
+			if b := o.boot; woke && b != nil {
+				o.svc.tasks.Go(func() { o.setTime(b, nil) })
+			}
 			o.finishStop()
 			return
 		}

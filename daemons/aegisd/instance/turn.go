@@ -78,8 +78,14 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 	if to == api.PhasePaused {
 		b.awake = make(chan struct{}) // from now on the guest owes no answer
 	}
+	session := b.session
 	o.svc.tasks.Go(func() {
 		state, err := o.turnMachine(b.machine, to)
+		if state == vmm.StateRunning && phase == api.PhasePaused {
+			// Before the record says that it runs: an aegisd that is killed
+			// here does it again.
+			o.setTime(b, session)
+		}
 		o.post(func() { o.onTurned(b, t, state, err) })
 	})
 	return t, nil
@@ -175,6 +181,7 @@ func (o *owner) waker(b *boot) func() bool {
 	if t == nil && o.rec.Status.Phase != api.PhasePaused {
 		return func() bool { return true }
 	}
+	session := b.session
 	return func() bool {
 		if t != nil {
 			select {
@@ -186,7 +193,9 @@ func (o *owner) waker(b *boot) func() bool {
 		_, err := o.turnMachine(b.machine, api.PhaseRunning)
 		if err != nil {
 			o.svc.Log.Warn("resuming for a stop", "instance", o.id, "machine", b.machine, "error", err)
+			return false
 		}
-		return err == nil
+		o.setTimeUnlessHurried(b, session)
+		return true
 	}
 }

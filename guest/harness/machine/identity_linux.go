@@ -32,15 +32,23 @@ func (m *Machine) Identify(id *proto.Identity) error {
 		return fmt.Errorf("seeding the random pool: %w", err)
 	}
 	if id.GetUnixNano() > 0 {
-		ts := unix.NsecToTimespec(id.GetUnixNano())
-		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-			return fmt.Errorf("setting the clock to %s: %w", time.Unix(0, id.GetUnixNano()).UTC().Format(time.RFC3339), err)
+		if err := m.SetTime(time.Unix(0, id.GetUnixNano())); err != nil {
+			return err
 		}
 	}
 	if err := unix.Sethostname([]byte(id.GetHostname())); err != nil {
 		return fmt.Errorf("setting the hostname: %w", err)
 	}
 	return writeNames("/", id)
+}
+
+// SetTime sets the clock.
+func (m *Machine) SetTime(t time.Time) error {
+	ts := unix.NsecToTimespec(t.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("setting the clock to %s: %w", t.UTC().Format(time.RFC3339), err)
+	}
+	return nil
 }
 
 // reseed mixes entropy into the kernel's pool, credits it and makes the

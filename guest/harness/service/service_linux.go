@@ -22,6 +22,8 @@ import (
 type Machine interface {
 	// Identify makes the machine somebody's; it may be called again.
 	Identify(*proto.Identity) error
+	// SetTime sets the clock.
+	SetTime(time.Time) error
 	// Poweroff asks for the end of the machine, which comes after the call.
 	Poweroff(grace time.Duration)
 }
@@ -113,6 +115,17 @@ func (s *Service) SetIdentity(_ context.Context, r *proto.Identity) (*proto.Empt
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	s.named.Store(true)
+	return &proto.Empty{}, nil
+}
+
+// SetTime sets the clock.
+func (s *Service) SetTime(_ context.Context, r *proto.Time) (*proto.Empty, error) {
+	if r.GetUnixNano() <= 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "%d ns since 1970, more than 0 expected", r.GetUnixNano())
+	}
+	if err := s.machine.SetTime(time.Unix(0, r.GetUnixNano())); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
 	return &proto.Empty{}, nil
 }
 

@@ -21,6 +21,7 @@ import (
 // machine records what the service does to it.
 type machine struct {
 	named []string
+	times []time.Time
 	off   chan time.Duration
 }
 
@@ -29,6 +30,11 @@ func (m *machine) Identify(id *proto.Identity) error {
 		panic("as asked")
 	}
 	m.named = append(m.named, id.GetHostname())
+	return nil
+}
+
+func (m *machine) SetTime(t time.Time) error {
+	m.times = append(m.times, t)
 	return nil
 }
 
@@ -350,5 +356,21 @@ func TestPoweroffReachesTheMachine(t *testing.T) {
 	}
 	if got := <-h.machine.off; got != 1500*time.Millisecond {
 		t.Errorf("grace %v", got)
+	}
+}
+
+func TestTheTimeIsSetToWhatTheHostSays(t *testing.T) {
+	g := newGuest(t)
+	c := g.attach().control
+	if _, err := c.SetTime(t.Context(), &proto.Time{UnixNano: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []int64{0, -1} {
+		if _, err := c.SetTime(t.Context(), &proto.Time{UnixNano: wrong}); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("time %d: %v", wrong, err)
+		}
+	}
+	if got := g.machine.times; len(got) != 1 || !got[0].Equal(time.Unix(0, 5)) {
+		t.Errorf("the clock was set to %v", got)
 	}
 }
