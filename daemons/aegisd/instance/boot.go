@@ -41,6 +41,9 @@ type boot struct {
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
+	// heard is the state of the machine that the manager told last while the
+	// turn was under way.
+	heard vmm.State
 }
 
 // newMachine names a machine that never was.

@@ -9,7 +9,7 @@ import (
 
 // turn is a pause or a resume under way; there is one at a time.
 type turn struct {
-	to   api.Phase
+	to   api.Phase     // "" only looks
 	done chan struct{} // closed when it has ended, err is set before
 	err  error
 }
@@ -73,15 +73,14 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 	case phase == to && !b.unsure:
 		return nil, nil
 	}
-	t := &turn{to: to, done: make(chan struct{})}
-	b.turn = t
+	t := b.newTurn(to)
 	if to == api.PhasePaused {
-		b.awake = make(chan struct{}) // from now on the guest owes no answer
+		b.sleep()
 	}
 	session := b.session
 	o.svc.tasks.Go(func() {
 		state, err := o.turnMachine(b.machine, to)
-		if state == vmm.StateRunning && phase == api.PhasePaused {
+		if state == vmm.StateRunning && to == api.PhaseRunning {
 			// Before the record says that it runs: an aegisd that is killed
 			// here does it again.
 			o.setTime(b, session)
@@ -89,6 +88,12 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 		o.post(func() { o.onTurned(b, t, state, err) })
 	})
 	return t, nil
+}
+
+func (b *boot) newTurn(to api.Phase) *turn {
+	b.turn = &turn{to: to, done: make(chan struct{})}
+	b.heard = ""
+	return b.turn
 }
 
 // turnMachine pauses or resumes a machine. What became of it after a call that
@@ -119,6 +124,11 @@ func (o *owner) onTurned(b *boot, t *turn, state vmm.State, err error) {
 	o.found(state)
 	if o.rec.Status.Phase == api.PhaseRunning {
 		b.awaken()
+	} else {
+		b.sleep()
+	}
+	if b.heard != "" {
+		o.onMachineTurned(b, b.heard)
 	}
 }
 
@@ -133,6 +143,15 @@ func (o *owner) found(state vmm.State) {
 	}
 	if o.rec.Status.Phase != before {
 		o.commit("")
+	}
+}
+
+// sleep says that from now on the guest owes no answer.
+func (b *boot) sleep() {
+	select {
+	case <-b.awake:
+		b.awake = make(chan struct{})
+	default:
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
-// watch tells owners of the ends of their machines until the service closes.
+// watch tells owners what becomes of their machines until the service closes.
 // A manager that goes away is followed again when it is back, and what ended
 // meanwhile without a trace is found out then.
 func (s *Service) watch() {
@@ -33,11 +33,13 @@ func (s *Service) watch() {
 }
 
 func (s *Service) onMachine(info vmm.Info) {
-	if info.State != vmm.StateEnded || info.Exit == nil {
-		return
-	}
-	if o := s.ownerOf(info.ID); o != nil {
+	o := s.ownerOf(info.ID)
+	switch {
+	case o == nil:
+	case info.State == vmm.StateEnded && info.Exit != nil:
 		s.machineEnded(o, info.ID, *info.Exit)
+	case info.State == vmm.StateRunning, info.State == vmm.StatePaused:
+		s.machineTurned(o, info.ID, info.State)
 	}
 }
 
@@ -45,6 +47,14 @@ func (s *Service) machineEnded(o *owner, machine string, exit vmm.Exit) {
 	o.post(func() {
 		if b := o.boot; b != nil && b.machine == machine {
 			o.onMachineEnd(b, exit)
+		}
+	})
+}
+
+func (s *Service) machineTurned(o *owner, machine string, state vmm.State) {
+	o.post(func() {
+		if b := o.boot; b != nil && b.machine == machine {
+			o.onMachineTurned(b, state)
 		}
 	})
 }
