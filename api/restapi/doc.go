@@ -48,7 +48,8 @@
 // streams there are (bit 0 stdin, 1 stdout, 2 stderr, 3 status, 4 session, 5 terminal)
 // and the descriptors of those, in that order, as SCM_RIGHTS. The connection
 // is then closed. The client's byte keeps the message out of the buffer that
-// the 101 was read into, where descriptors would be lost.
+// the 101 was read into, where descriptors would be lost. A session that was
+// rejoined is the client's once it has written a byte to it.
 //
 // Exec does the same, with the id of the program in the header Aegis-Exec-Id.
 // Without the upgrade it answers with NDJSON: {"exec_id","started_at"}, then a

@@ -24,5 +24,9 @@ func (c *Client) Rejoin(ctx context.Context, ref string) (*os.File, error) {
 	session := streams.Session
 	streams.Session = nil
 	streams.Close() // there are no others
+	if err := api.TakeSession(session); err != nil {
+		session.Close()
+		return nil, err
+	}
 	return session, nil
 }

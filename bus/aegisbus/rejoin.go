@@ -6,6 +6,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 )
 
@@ -18,6 +19,14 @@ func (s *Server) rejoin(ctx context.Context, r *bus.Request, ref string) (dbus.U
 }
 
 // Rejoin implements api.Aegis.
-func (c *Client) Rejoin(ctx context.Context, ref string) (session *os.File, err error) {
-	return session, c.call(ctx, "RejoinInstance", bus.Args{ref}, &session)
+func (c *Client) Rejoin(ctx context.Context, ref string) (*os.File, error) {
+	var session *os.File
+	if err := c.call(ctx, "RejoinInstance", bus.Args{ref}, &session); err != nil {
+		return nil, err
+	}
+	if err := api.TakeSession(session); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return session, nil
 }

@@ -136,25 +136,21 @@ func (o *owner) tellRest() {
 	o.reconsider()
 }
 
-// watchSession waits for the client to close its session. What it may send
-// means nothing.
+// watchSession waits for the client to close its session. Its first byte says
+// that it has it; what else it may send means nothing.
 func (o *owner) watchSession(ours *os.File) {
 	stop := context.AfterFunc(o.svc.ctx, func() { ours.Close() })
 	defer stop()
 	buf := make([]byte, 64)
-	for {
+	for first := true; ; first = false {
 		if _, err := ours.Read(buf); err != nil {
 			break
 		}
-	}
-	o.post(func() {
-		if o.session != ours {
-			return
+		if first {
+			o.post(func() { o.onTaken(ours) })
 		}
-		o.closeSession()
-		o.client = clientGone
-		o.reconsider()
-	})
+	}
+	o.post(func() { o.onLeft(ours) })
 }
 
 func (o *owner) closeSession() {

@@ -41,6 +41,7 @@ type owner struct {
 
 	client   client
 	session  *os.File    // our end of the client's session
+	taken    bool        // the client is known to have its end
 	waiter   *waiter     // an Attach under way
 	patience *time.Timer // until an awaited client counts as gone
 	startErr error       // why the last start failed, for Attach

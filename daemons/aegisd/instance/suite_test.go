@@ -29,6 +29,13 @@ func TestServiceOverDBus(t *testing.T) {
 }
 
 func overREST(t testing.TB, aegis api.Aegis) *restapi.Client {
+	client := restapi.NewClient(onSocket(t, aegis))
+	t.Cleanup(client.Close)
+	return client
+}
+
+// onSocket serves aegis and returns its socket.
+func onSocket(t testing.TB, aegis api.Aegis) string {
 	path := filepath.Join(t.TempDir(), "aegisd.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -37,9 +44,7 @@ func overREST(t testing.TB, aegis api.Aegis) *restapi.Client {
 	serve(t, func(ctx context.Context) error {
 		return restapi.NewServer(aegis, slog.New(slog.DiscardHandler)).Serve(ctx, l)
 	})
-	client := restapi.NewClient(path)
-	t.Cleanup(client.Close)
-	return client
+	return path
 }
 
 func overDBus(t testing.TB, address string, aegis api.Aegis) *aegisbus.Client {
