@@ -230,3 +230,37 @@ func oneRun(w *world, word string) error {
 	}
 	return w.Delete(w.t.Context(), in.ID)
 }
+
+// ended runs `cat` to its end while no aegisd is there; its client hears it.
+func ended(t *testing.T, w *world) api.Instance {
+	t.Helper()
+	in := w.create(api.InstanceSpec{Command: []string{"cat"}, Attach: true, Stdin: true})
+	s := w.attach(in.ID)
+	w.kill()
+	stillThere(t, s)
+	return in
+}
+
+func TestAProgramThatEndedWhileTheDaemonWasDownEndsAsItDid(t *testing.T) {
+	w := newWorld(t)
+	w.timings.AttachGrace = 50 * time.Millisecond
+	in := ended(t, w)
+	w.start()
+	got := w.awaitPhase(in.ID, api.PhaseStopped)
+	if got.ExitCode == nil || *got.ExitCode != 0 || got.LastError != "" {
+		t.Errorf("record: %+v", got)
+	}
+}
+
+func TestAnEndThatNobodyKnowsAnyMoreIsToldAsThat(t *testing.T) {
+	w := newWorld(t)
+	in := ended(t, w)
+	if !w.machines.driver.Machine(in.Machine).Forget("main") {
+		t.Fatal("the guest has no such process")
+	}
+	w.start()
+	got := w.awaitPhase(in.ID, api.PhaseFailed)
+	if got.LastError != "the program has ended, how is not known: the guest has no record of its end any more" || got.ExitCode != nil {
+		t.Errorf("record: %+v", got)
+	}
+}

@@ -61,8 +61,17 @@ func (o *owner) follow(b *boot, session *guestsession.Session) {
 		session, backoff = nil, min(2*backoff, time.Second)
 	}
 	o.postBoot(b, func() {
-		o.release(outcome{phase: api.PhaseFailed, err: api.Errorf(api.Unavailable, "lost the program: %w", err)})
+		o.release(outcome{phase: api.PhaseFailed, err: lost(err)})
 	})
+}
+
+// lost says what is known of a program that cannot be followed any more, and
+// what is not.
+func lost(err error) error {
+	if errors.Is(err, guestsession.ErrNoProcess) {
+		return api.Errorf(api.Unavailable, "the program has ended, how is not known: the guest has no record of its end any more")
+	}
+	return api.Errorf(api.Unavailable, "lost the program: its machine runs, but the guest cannot be reached, so whether the program ran on is not known: %w", err)
 }
 
 // waitOn waits for the primary process on a session, a new one if nil. It also

@@ -37,6 +37,7 @@ type Table struct {
 	// heard of; ids has the order in which they started.
 	processes map[string]*process
 	ids       []string
+	told      told
 	// serving counts the streams that are served; idle are closed when there
 	// is none.
 	serving int
@@ -88,6 +89,7 @@ func (t *Table) add(p *process) {
 func (t *Table) drop(id string) {
 	if p := t.processes[id]; p != nil {
 		p.close()
+		t.told.note(id, p.status)
 		delete(t.processes, id)
 		t.ids = slices.DeleteFunc(t.ids, func(s string) bool { return s == id })
 	}
@@ -105,9 +107,9 @@ func (t *Table) get(id string) (*process, error) {
 
 // Wait returns how a process ended, as soon as it has.
 func (t *Table) Wait(ctx context.Context, id string) (proto.ProcessStatus, error) {
-	p, err := t.get(id)
-	if err != nil {
-		return proto.ProcessStatus{}, err
+	p, end, err := t.find(id)
+	if p == nil {
+		return end, err
 	}
 	select {
 	case <-p.done:

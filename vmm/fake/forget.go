@@ -1,0 +1,19 @@
+package fake
+
+// Forget makes the guest forget a process that has ended, as one does that has
+// had more of them than it keeps; false if it has none that has ended.
+func (m *Machine) Forget(id string) bool {
+	m.guest.mu.Lock()
+	defer m.guest.mu.Unlock()
+	p := m.guest.processes[id]
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		delete(m.guest.processes, id)
+		return true
+	default:
+		return false
+	}
+}
