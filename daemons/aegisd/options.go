@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // options are the command line and the environment, resolved.
@@ -23,6 +24,8 @@ type options struct {
 	// share has the guest's kernels and the base image; worker is the
 	// program that runs one machine, standalone only.
 	share, worker string
+	// ready is how long a guest may take to be ready.
+	ready time.Duration
 	// credentials is systemd's folder of them, system composition only.
 	credentials string
 }
@@ -42,6 +45,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	flags.StringVar(&o.home, "home", env("AEGIS_HOME"), "standalone: folder for socket and state (default $AEGIS_HOME, else ~/.aegis)")
 	flags.StringVar(&o.share, "share", "", "folder with guest kernels and base image (default beside the program, else /usr/share/aegisvm)")
 	flags.StringVar(&o.worker, "vmm-worker", "", "standalone: the program that runs one machine (default aegis-vmm-worker beside this one, else in /usr/libexec/aegisvm)")
+	ready := flags.String("ready-timeout", cmp.Or(env("AEGIS_READY_TIMEOUT"), "60s"), "how long the guest of a machine may take to be ready (default $AEGIS_READY_TIMEOUT, else 60s)")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version")
 	if err := flags.Parse(args); err != nil {
@@ -52,6 +56,10 @@ func parse(args []string, env func(string) string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q: see aegisd --help", flags.Arg(0))
 	case *system && *standalone:
 		return o, errors.New("--system and --standalone exclude one another: give one")
+	}
+	var err error
+	if o.ready, err = time.ParseDuration(*ready); err != nil || o.ready < time.Millisecond || o.ready > time.Hour {
+		return o, fmt.Errorf("ready timeout %q: expected 1ms to 1h, such as 60s", *ready)
 	}
 	o.system = *system || !*standalone && env("LISTEN_FDS") != ""
 	return o.resolve(env)

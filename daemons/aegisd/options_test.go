@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
@@ -20,6 +22,10 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 		"--system":            {[]string{"--system"}, nil, options{system: true, state: systemState}, ""},
 		"--standalone wins":   {[]string{"--standalone"}, map[string]string{"LISTEN_FDS": "1"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
 		"both compositions":   {[]string{"--standalone", "--system"}, nil, options{}, "exclude one another"},
+		"no ready timeout":    {[]string{"--ready-timeout", "0s"}, nil, options{}, `ready timeout "0s": expected 1ms to 1h`},
+		"a ready timeout":     {[]string{"--ready-timeout", "5s"}, map[string]string{"AEGIS_READY_TIMEOUT": "1s"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 5 * time.Second}, ""},
+		"one of the machine":  {nil, map[string]string{"AEGIS_READY_TIMEOUT": "100ms"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 100 * time.Millisecond}, ""},
+		"a wrong one of it":   {nil, map[string]string{"AEGIS_READY_TIMEOUT": "60"}, options{}, `ready timeout "60"`},
 		"an unknown flag":     {[]string{"--nosuch"}, nil, options{}, "nosuch"},
 		"an unknown argument": {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
 	} {
@@ -34,6 +40,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if want := cmp.Or(c.want.ready, time.Minute); got.ready != want {
+				t.Errorf("ready timeout %v, want %v", got.ready, want)
 			}
 			if got.system != c.want.system || got.home != c.want.home || got.state != c.want.state {
 				t.Errorf("options are %+v, want %+v", got, c.want)

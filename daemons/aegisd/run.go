@@ -55,6 +55,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	svc, err := instance.New(ctx, instance.Config{
 		Records: db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
 		Version: api.Version, Composition: p.name, Kernel: p.kernel, Logs: printed,
+		Timings: instance.Timings{Ready: o.ready},
 	})
 	if err != nil {
 		return err

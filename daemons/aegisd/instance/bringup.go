@@ -116,7 +116,7 @@ func (o *owner) startMachine(b *boot, img image.Image) error {
 	o.emit(api.EventProgress, "booting")
 	o.note(api.LogStderr, "[aegis] booting")
 	_, err = o.svc.Machines.Start(b.ctx, vmm.Spec{
-		ID: b.machine, MemoryMiB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs,
+		ID: b.machine, MemoryMiB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs, ReadyTimeout: o.svc.Timings.Ready,
 		Disks: []vmm.Disk{
 			{Role: vmm.RoleImage, ReadOnly: true, File: imageDisk},
 			{Role: vmm.RoleOwn, File: ownDisk},

@@ -69,6 +69,8 @@ type Timings struct {
 	// CallTimeout bounds a call of the manager or the image store that should
 	// be quick: 30 s.
 	CallTimeout time.Duration
+	// Ready is how long a guest may take to be ready: as the manager has it.
+	Ready time.Duration
 	// Retry is how long a control connection that broke is left before it is
 	// made anew, doubled each time up to 1 s: 50 ms.
 	Retry time.Duration

@@ -20,8 +20,7 @@ import (
 func main() {
 	name := filepath.Base(os.Args[0])
 	if name == "init" {
-		signal.Ignore(syscall.SIGTERM)
-		<-make(chan struct{})
+		hang()
 	}
 	run := program.Builtins()[name]
 	if run == nil {
@@ -29,6 +28,16 @@ func main() {
 		os.Exit(127)
 	}
 	os.Exit(run(context.Background(), proc()))
+}
+
+// hang never returns. It waits for signals, for Go takes a program that waits
+// for nothing that can come for a deadlock.
+func hang() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	for range c {
+		continue
+	}
 }
 
 func proc() *program.Proc {
