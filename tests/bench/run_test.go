@@ -25,7 +25,13 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // up starts a standalone daemon with the base image prepared.
 func up(b *testing.B) *testbed.Host {
 	b.Helper()
-	h := testbed.Standalone(b)
+	return ready(b, testbed.Standalone)
+}
+
+// ready starts the daemons of a host with the base image prepared.
+func ready(b *testing.B, host func(testing.TB) *testbed.Host) *testbed.Host {
+	b.Helper()
+	h := host(b)
 	command(b, h, "up")
 	command(b, h, "run", "--", "true")
 	return h

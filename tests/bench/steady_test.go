@@ -3,79 +3,137 @@ package bench
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
-// BenchmarkSteady runs a hundred machines one after the other and tells what
-// the daemon's memory and descriptors do, and what is left behind.
+// BenchmarkSteady runs machines one after the other, in both compositions, and
+// tells what the daemons' memory and descriptors do, and what is left behind.
 func BenchmarkSteady(b *testing.B) {
-	h := up(b)
-	for b.Loop() {
-		before := resources(b, h)
-		for i := 1; i <= 100; i++ {
-			command(b, h, "run", "--", "true")
-			if i == 20 || i == 60 || i == 100 {
-				b.ReportMetric(float64(resources(b, h)["rss-KiB"])/1024, fmt.Sprintf("rss-after-%d-MiB", i))
+	for _, c := range []struct {
+		name    string
+		host    func(testing.TB) *testbed.Host
+		daemons []string
+		runs    int
+	}{
+		{"standalone", testbed.Standalone, []string{"aegisd"}, 100},
+		{"system", testbed.System, []string{"aegisd", "aegis-vmmd", "aegis-imaged"}, 20},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			h := ready(b, c.host)
+			for b.Loop() {
+				steady(b, h, c.daemons, runs(b, c.runs))
+				b.ReportMetric(0, "ns/op")
 			}
-		}
-		after := resources(b, h)
-		left := 0
-		for what, n := range after {
-			if what == "rss-KiB" || what == "threads" {
-				continue // the runtime keeps threads, a few more or less
-			}
-			if n != before[what] {
-				b.Logf("%s: %d before, %d after", what, before[what], n)
-			}
-			left += max(0, n-before[what])
-		}
-		b.ReportMetric(float64(left), "left-behind")
-		b.ReportMetric(0, "ns/op")
+		})
 	}
 }
 
-// resources counts what the daemon holds and what lies about.
-func resources(b *testing.B, h *testbed.Host) map[string]int {
+// runs is how many there are, where AEGIS_BENCH_RUNS does not say otherwise.
+func runs(b *testing.B, usual int) int {
 	b.Helper()
-	pid := strings.TrimSpace(string(read(b, h.Home+"/data/aegisd.pid")))
-	r := map[string]int{
-		"machines":    machines(b, h),
-		"disks":       count(b, h.Home+"/data/disks"),
-		"descriptors": count(b, "/proc/"+pid+"/fd"),
-		"mounts":      strings.Count(string(read(b, "/proc/mounts")), "\n"),
-		"sockets":     strings.Count(string(read(b, "/proc/net/unix")), h.Home),
-		"processes":   testbed.Processes(b, h.Home),
-		"rows":        strings.Count(command(b, h, "status", "-o", "json"), `"id"`),
+	said := os.Getenv("AEGIS_BENCH_RUNS")
+	if said == "" {
+		return usual
 	}
-	for line := range strings.Lines(string(read(b, "/proc/"+pid+"/status"))) {
-		var n int
-		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &n); err == nil {
-			r["rss-KiB"] = n
+	n, err := strconv.Atoi(said)
+	if err != nil || n < 5 {
+		b.Fatalf("AEGIS_BENCH_RUNS=%q: expected a number from 5 on", said)
+	}
+	return n
+}
+
+// steady measures one series of runs.
+func steady(b *testing.B, h *testbed.Host, daemons []string, runs int) {
+	before := resources(b, h, daemons)
+	seen(b, h, daemons, before)
+	for i := 1; i <= runs; i++ {
+		command(b, h, "run", "--", "true")
+		if i == runs/5 || i == runs*3/5 || i == runs {
+			now := resources(b, h, daemons)
+			for _, d := range daemons {
+				b.ReportMetric(float64(now["rss-KiB-of-"+d])/1024, fmt.Sprintf("%s-after-%d-MiB", d, i))
+			}
 		}
-		if _, err := fmt.Sscanf(line, "Threads: %d", &n); err == nil {
-			r["threads"] = n
+	}
+	left := 0
+	for what, n := range resources(b, h, daemons) {
+		if strings.HasPrefix(what, "rss-KiB-of-") {
+			continue
+		}
+		if n != before[what] {
+			b.Logf("%s: %d before, %d after", what, before[what], n)
+		}
+		left += max(0, n-before[what])
+	}
+	b.ReportMetric(float64(left), "left-behind")
+}
+
+// seen checks that the counts see a machine while there is one.
+func seen(b *testing.B, h *testbed.Host, daemons []string, before map[string]int) {
+	b.Helper()
+	command(b, h, "instance", "start", "--name", "seen", "--", "sleep", "100000")
+	now := resources(b, h, daemons)
+	command(b, h, "instance", "delete", "seen")
+	all := []string{"machines", "disks", "processes", "sockets", "rows"}
+	if h.Name == "system" {
+		all = append(all, "scopes")
+	}
+	for _, what := range all {
+		if now[what] <= before[what] {
+			b.Fatalf("%s: %d while a machine runs, %d before: they are not counted", what, now[what], before[what])
+		}
+	}
+}
+
+// counted lists what the daemons of a host hold and what lies about. Workers
+// and monitors hold files of their machine, and nothing on their command lines
+// tells whose they are.
+const counted = `
+home=$1 ours=$2 socket=$3
+shift 3
+count() { printf '%s %s\n' "$1" "$(eval "$2" | wc -l)"; }
+holders() { for p in /proc/[0-9]*; do ls -l $p/fd 2>/dev/null | grep -qE "$ours" && echo $p; done; }
+count machines "find $home/data/machines /run/aegis/vmm -mindepth 1 -maxdepth 1 -type d 2>/dev/null"
+count disks "find $home -path '*disks*' -type f 2>/dev/null"
+count logs "find $home -path '*/logs/inst-*' 2>/dev/null"
+count scopes "systemctl list-units --all --plain --no-legend 'aegis-vm-*' 2>/dev/null"
+count mounts "cat /proc/mounts"
+count sockets "grep $socket /proc/net/unix"
+count processes holders
+for daemon; do
+	case $daemon in /*) pid=$(cat $daemon) daemon=aegisd ;; *) pid=$(systemctl show --value --property=MainPID $daemon) ;; esac
+	count descriptors-of-$daemon "ls /proc/$pid/fd"
+	echo "rss-KiB-of-$daemon $(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' /proc/$pid/status)"
+done
+`
+
+// resources counts.
+func resources(b *testing.B, h *testbed.Host, daemons []string) map[string]int {
+	b.Helper()
+	args := []string{"sh", "-c", counted, "sh", h.Home, h.Home + "/data/(machines|disks)/", h.Home, h.Home + "/data/aegisd.pid"}
+	if h.Name == "system" {
+		args = append([]string{"sh", "-c", counted, "sh", "/var/lib/aegis", "/run/aegis/vmm/m-|/var/lib/aegis/.*disks/", "/run/aegis"}, daemons...)
+	}
+	out, err := h.Command(b.Context(), args...).CombinedOutput()
+	if err != nil {
+		b.Fatalf("counting: %v\n%s", err, out)
+	}
+	r := map[string]int{"rows": strings.Count(command(b, h, "status", "-o", "json"), `"id"`)}
+	for line := range strings.Lines(string(out)) {
+		what, n := "", 0
+		if _, err := fmt.Sscanf(line, "%s %d", &what, &n); err != nil {
+			b.Fatalf("counting: %q: %v", line, err)
+		}
+		r[what] = n
+	}
+	for _, d := range daemons {
+		if r["rss-KiB-of-"+d] == 0 {
+			b.Fatalf("%s is not counted:\n%s", d, out)
 		}
 	}
 	return r
-}
-
-func read(b *testing.B, path string) []byte {
-	b.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return data
-}
-
-func count(b *testing.B, dir string) int {
-	b.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil && !os.IsNotExist(err) {
-		b.Fatal(err)
-	}
-	return len(entries)
 }

@@ -3,7 +3,6 @@ package testbed
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -30,23 +29,4 @@ func LeanGuest(t testing.TB) string {
 		t.Skip("the lean kernel is missing: run `make kernel`")
 	}
 	return dir
-}
-
-// Processes counts the processes that hold files of machines of a standalone
-// host, as monitors and workers do: nothing on their command lines tells
-// whose they are.
-func Processes(t testing.TB, home string) int {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	holders := map[string]bool{}
-	for _, f := range files {
-		to, err := os.Readlink(f)
-		if err == nil && (strings.HasPrefix(to, home+"/data/machines/") || strings.HasPrefix(to, home+"/data/disks/")) {
-			holders[filepath.Dir(f)] = true
-		}
-	}
-	return len(holders)
 }
