@@ -207,16 +207,23 @@ func (x *machine) stop(ctx context.Context) error {
 	return x.waitGone(ctx)
 }
 
-// pullPlug asks the worker to, and kills one that cannot or does not answer:
-// the kernel ends its monitor with it.
+// pullPlug asks the worker to, and kills one that cannot, does not answer or
+// does not go: the kernel ends its monitor with it.
 func (x *machine) pullPlug(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, x.manager.config.Patience.Stop)
 	defer cancel()
 	err := x.client.Stop(bounded)
-	switch {
-	case err == nil, errors.Is(err, worker.ErrGone):
-		return nil
-	case ctx.Err() != nil:
+	if err == nil || errors.Is(err, worker.ErrGone) {
+		select {
+		case <-x.gone:
+			return nil
+		case <-x.manager.ctx.Done():
+			return nil
+		case <-bounded.Done():
+			err = bounded.Err()
+		}
+	}
+	if ctx.Err() != nil {
 		return err
 	}
 	// Such as BadState of a worker that has not started its monitor.
