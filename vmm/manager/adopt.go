@@ -165,7 +165,7 @@ func (x *machine) attach(ctx context.Context) (a attached, err error) {
 		return a, ctx.Err()
 	case !ok:
 		return a, fmt.Errorf("its worker has hung up: %w", worker.ErrGone)
-	case a.first.WorkerPid == os.Getpid(), a.first.WorkerPid == 0:
+	case a.first.WorkerPid == os.Getpid(), !sendersAreKnown:
 		a.process = inThisProcess(x)
 		return a, nil
 	}

@@ -139,8 +139,20 @@ func TestASlowWorkerKeepsItsMachine(t *testing.T) {
 	if i, err := m.Get(t.Context(), "slow"); err != nil || i.State == vmm.StateEnded || i.WorkerPid != 0 {
 		t.Errorf("before it answers: %+v (%v)", i, err)
 	}
+	changes, err := m.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-changes
+	boot := make(chan struct{})
+	d.Behave(fake.Behaviour{Boot: boot})
 	answer()
-	if err := m.Pause(t.Context(), "slow"); err != nil { // waits for the answer
+	if i := <-changes; i.State != vmm.StateStarting {
+		t.Errorf("the worker tells %+v", i)
+	}
+	close(boot)
+	<-changes
+	if err := m.Pause(t.Context(), "slow"); err != nil {
 		t.Error(err)
 	}
 	if i, err := m.Get(t.Context(), "slow"); err != nil || i.State != vmm.StatePaused || i.WorkerPid == 0 {
@@ -168,8 +180,5 @@ func TestMachinesAreTakenOverAtOnce(t *testing.T) {
 	defer m.Close()
 	if i, err := m.Get(t.Context(), "first"); err != nil || i.WorkerPid == 0 {
 		t.Errorf("machine %+v (%v)", i, err)
-	}
-	if err := m.Stop(t.Context(), "first"); err != nil {
-		t.Error(err)
 	}
 }

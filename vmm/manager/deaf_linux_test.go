@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +33,23 @@ func beDeaf() error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, os.Getpid(), monitor.Process.Pid)
+	if os.Getenv(deafEnv) == answersOnce {
+		const listenerFD = 4
+		l, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+		if err != nil {
+			return err
+		}
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(c, `{"info":{"seq":1,"state":"running"}}`)
+	}
 	return monitor.Wait()
 }
+
+// answersOnce is a deafEnv of a worker that answers its first peer only.
+const answersOnce = "answers once"
 
 // launchDeaf leaves the directory of a machine whose worker does not answer,
 // and tells the numbers of the worker and its monitor.
@@ -56,7 +73,9 @@ func launchDeaf(t *testing.T, c manager.Config, id string) (pids [2]int) {
 		t.Fatal(err)
 	}
 	defer said.Close()
-	t.Setenv(deafEnv, "1")
+	if os.Getenv(deafEnv) == "" {
+		t.Setenv(deafEnv, "1")
+	}
 	files := worker.Files{Listener: listener, RunDir: null(), Console: null()}
 	p, err := c.Launcher.Launch(t.Context(), worker.Plan{ID: id, RunDir: run}, files, log)
 	log.Close()
@@ -79,7 +98,7 @@ func launchDeaf(t *testing.T, c manager.Config, id string) (pids [2]int) {
 func deafConfig(t *testing.T) manager.Config {
 	return manager.Config{
 		Dir: t.TempDir(), Guest: managertest.Guest(t), Driver: &fake.Driver{},
-		Launcher: manager.Children{Binary: "/proc/self/exe"},
+		Launcher: manager.Children{Binary: "/proc/self/exe"}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 
@@ -110,6 +129,23 @@ func TestAWorkerThatDoesNotAnswerIsEndedWithItsMonitor(t *testing.T) {
 	}
 	if err := m.Remove(t.Context(), "deaf"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A number that a process has said once may be another's by now.
+func TestAWorkerMustAnswerTwice(t *testing.T) {
+	t.Setenv(deafEnv, answersOnce)
+	c := deafConfig(t)
+	pids := launchDeaf(t, c, "once")
+	m := openSoon(t, c)
+	info, err := m.Get(t.Context(), "once")
+	if err != nil || info.State != vmm.StateEnded || info.Exit.Reason != vmm.ReasonWorkerLost {
+		t.Errorf("machine %+v, exit %+v (%v)", info, info.Exit, err)
+	}
+	for _, pid := range pids {
+		if lives(pid) {
+			t.Errorf("process %d is left", pid)
+		}
 	}
 }
 

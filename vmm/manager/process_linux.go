@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sendersAreKnown is whether the kernel tells which process a worker is.
+const sendersAreKnown = true
+
 // foreign is a process that is not our child, held by a pidfd: the number may
 // be given to another, the descriptor is not.
 type foreign struct {

@@ -136,17 +136,12 @@ func (w Client) dial(ctx context.Context) (*net.UnixConn, error) {
 		return nil, gone(ctx, err)
 	}
 	defer done()
-	var d net.Dialer
+	d := net.Dialer{Control: passCredentials}
 	c, err := d.DialContext(ctx, "unixpacket", path)
 	if err != nil {
 		return nil, gone(ctx, err)
 	}
-	conn := c.(*net.UnixConn)
-	if err := passCredentials(conn); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("asking the kernel who the worker is: %w", err)
-	}
-	return conn, nil
+	return c.(*net.UnixConn), nil
 }
 
 // Listen binds the socket of a worker in a machine's directory.

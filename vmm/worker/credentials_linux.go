@@ -1,7 +1,7 @@
 package worker
 
 import (
-	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,14 +10,12 @@ import (
 var credentialSpace = unix.CmsgSpace(unix.SizeofUcred)
 
 // passCredentials has the kernel say with each packet who sent it: a worker
-// that a guest has taken over must not be able to name another process.
-func passCredentials(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
+// that a guest has taken over must not be able to name another process, nor
+// none, by a packet that is sent before we have asked; so it is a dialler's
+// Control.
+func passCredentials(_, _ string, raw syscall.RawConn) error {
 	var set error
-	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+	err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@
 package worker
 
 import (
-	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +11,6 @@ import (
 const credentialSpace = 0
 
 // passCredentials does nothing: there is no SO_PASSCRED here.
-func passCredentials(*net.UnixConn) error { return nil }
+func passCredentials(_, _ string, _ syscall.RawConn) error { return nil }
 
 func credentialPid(*unix.SocketControlMessage) int { return 0 }
