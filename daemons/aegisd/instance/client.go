@@ -28,15 +28,16 @@ func (s *Service) Attach(ctx context.Context, ref string) (*api.Streams, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := o.awaken(ctx); err != nil {
-		return nil, atBoundary(err)
-	}
 	w := &waiter{done: make(chan attachment, 1)}
-	if err := o.ask(ctx, func() error { return o.onAttach(w) }); err != nil {
+	err = o.awaken(ctx)
+	if err == nil {
+		err = o.ask(ctx, func() error { return o.onAttach(w) })
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			o.post(func() { o.onAbandoned(w) })
 		}
-		return nil, err
+		return nil, atBoundary(err)
 	}
 	select {
 	case a := <-w.done:
