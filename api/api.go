@@ -87,4 +87,5 @@ type Aegis interface {
 	Images
 	Executor
 	Logs
+	Copies
 }

@@ -61,6 +61,10 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"a follower reads on until the instance is gone":   suite.logFollow,
 		"a follower that gives up is not held":             suite.logFollowGivenUp,
 		"the streams of a client are not in the log":       suite.logOfAttached,
+		"files and folders are copied both ways":           suite.copies,
+		"a copy that cannot be is refused in one line":     suite.copyRefusals,
+		"a copy that is left costs nothing":                suite.copyLeft,
+		"a copy wakes a paused instance":                   suite.copyPaused,
 	} {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}

@@ -40,6 +40,8 @@
 //	POST   /v1/instances/{id}/exec/{exec}/attach    reattach   101, then descriptors
 //	POST   /v1/instances/{id}/exec/{exec}/resize    {"rows":24,"cols":80}   200 {"status":"ok"}
 //	POST   /v1/instances/{id}/exec/{exec}/signal    {"signal":15}           200 {"status":"ok"}
+//	POST   /v1/instances/{id}/copy-from  {"path":PATH}  101, then descriptors
+//	POST   /v1/instances/{id}/copy-to    {"path":PATH}  101, then descriptors
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //
@@ -50,6 +52,9 @@
 // is then closed. The client's byte keeps the message out of the buffer that
 // the 101 was read into, where descriptors would be lost. A session that was
 // rejoined is the client's once it has written a byte to it.
+//
+// Copy-from and copy-to do the same: stdout or stdin is a tar archive, status
+// tells how the copy went.
 //
 // Exec does the same, with the id of the program in the header Aegis-Exec-Id.
 // Without the upgrade it answers with NDJSON: {"exec_id","started_at"}, then a

@@ -59,6 +59,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
 		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{}, "LogEntry": api.LogEntry{},
+		"CopyFromSpec": api.CopyFromSpec{}, "CopyToSpec": api.CopyToSpec{},
 	} {
 		var fields []string
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {

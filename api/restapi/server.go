@@ -76,6 +76,9 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"POST /v1/instances/{id}/exec/{exec}/attach": s.reattachExec,
 		"POST /v1/instances/{id}/exec/{exec}/resize": s.resizeExec,
 		"POST /v1/instances/{id}/exec/{exec}/signal": s.signalExec,
+
+		"POST /v1/instances/{id}/copy-from": s.copyFrom,
+		"POST /v1/instances/{id}/copy-to":   s.copyTo,
 	}))
 }
 

@@ -1010,6 +1010,143 @@ func (x *ProcessInfo) GetExit() *ExitStatus {
 	return nil
 }
 
+type CopyOutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id names the copy in stream preludes; it is none of a process.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Path of what is copied, from the root on. It is one entry of the archive,
+	// called by the last part of path, with all that is below it; a path that
+	// ends in "/." means what is below only.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Follow copies what a symbolic link at path leads to.
+	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyOutRequest) Reset() {
+	*x = CopyOutRequest{}
+	mi := &file_guest_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyOutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyOutRequest) ProtoMessage() {}
+
+func (x *CopyOutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyOutRequest.ProtoReflect.Descriptor instead.
+func (*CopyOutRequest) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CopyOutRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CopyOutRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CopyOutRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+type CopyInRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Path is a folder, to copy into it; a file, to replace it; or a new name.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// Extract unpacks the archive in the folder path as it is, whatever its
+	// entries are called. Otherwise it has one entry and what is below that.
+	Extract bool `protobuf:"varint,3,opt,name=extract,proto3" json:"extract,omitempty"`
+	// Owner keeps the numeric owners of the archive; all is root's otherwise.
+	Owner         bool `protobuf:"varint,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CopyInRequest) Reset() {
+	*x = CopyInRequest{}
+	mi := &file_guest_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CopyInRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CopyInRequest) ProtoMessage() {}
+
+func (x *CopyInRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CopyInRequest.ProtoReflect.Descriptor instead.
+func (*CopyInRequest) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CopyInRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CopyInRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CopyInRequest) GetExtract() bool {
+	if x != nil {
+		return x.Extract
+	}
+	return false
+}
+
+func (x *CopyInRequest) GetOwner() bool {
+	if x != nil {
+		return x.Owner
+	}
+	return false
+}
+
 type PoweroffRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GraceMs       uint32                 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
@@ -1019,7 +1156,7 @@ type PoweroffRequest struct {
 
 func (x *PoweroffRequest) Reset() {
 	*x = PoweroffRequest{}
-	mi := &file_guest_proto_msgTypes[14]
+	mi := &file_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1168,7 @@ func (x *PoweroffRequest) String() string {
 func (*PoweroffRequest) ProtoMessage() {}
 
 func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[14]
+	mi := &file_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1181,7 @@ func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoweroffRequest.ProtoReflect.Descriptor instead.
 func (*PoweroffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{14}
+	return file_guest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PoweroffRequest) GetGraceMs() uint32 {
@@ -1120,7 +1257,16 @@ const file_guest_proto_rawDesc = "" +
 	"\x05stdin\x18\x05 \x01(\bR\x05stdin\x124\n" +
 	"\blifetime\x18\x06 \x01(\x0e2\x18.aegis.guest.v1.LifetimeR\blifetime\x12\x1a\n" +
 	"\battached\x18\a \x01(\bR\battached\x12.\n" +
-	"\x04exit\x18\b \x01(\v2\x1a.aegis.guest.v1.ExitStatusR\x04exit\",\n" +
+	"\x04exit\x18\b \x01(\v2\x1a.aegis.guest.v1.ExitStatusR\x04exit\"L\n" +
+	"\x0eCopyOutRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"c\n" +
+	"\rCopyInRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\aextract\x18\x03 \x01(\bR\aextract\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\bR\x05owner\",\n" +
 	"\x0fPoweroffRequest\x12\x19\n" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs*I\n" +
 	"\bLifetime\x12\x11\n" +
@@ -1130,7 +1276,7 @@ const file_guest_proto_rawDesc = "" +
 	"\x05Stdio\x12\x0e\n" +
 	"\n" +
 	"STDIO_NULL\x10\x00\x12\x10\n" +
-	"\fSTDIO_STREAM\x10\x012\xcd\x04\n" +
+	"\fSTDIO_STREAM\x10\x012\xcf\x05\n" +
 	"\x05Guest\x12D\n" +
 	"\x05Hello\x12\x1c.aegis.guest.v1.HelloRequest\x1a\x1d.aegis.guest.v1.HelloResponse\x12>\n" +
 	"\vSetIdentity\x12\x18.aegis.guest.v1.Identity\x1a\x15.aegis.guest.v1.Empty\x126\n" +
@@ -1139,7 +1285,9 @@ const file_guest_proto_rawDesc = "" +
 	"\x04Wait\x12\x1b.aegis.guest.v1.WaitRequest\x1a\x1a.aegis.guest.v1.ExitStatus\x12>\n" +
 	"\x06Signal\x12\x1d.aegis.guest.v1.SignalRequest\x1a\x15.aegis.guest.v1.Empty\x12>\n" +
 	"\x06Resize\x12\x1d.aegis.guest.v1.ResizeRequest\x1a\x15.aegis.guest.v1.Empty\x12;\n" +
-	"\x04List\x12\x15.aegis.guest.v1.Empty\x1a\x1c.aegis.guest.v1.ListResponse\x12B\n" +
+	"\x04List\x12\x15.aegis.guest.v1.Empty\x1a\x1c.aegis.guest.v1.ListResponse\x12@\n" +
+	"\aCopyOut\x12\x1e.aegis.guest.v1.CopyOutRequest\x1a\x15.aegis.guest.v1.Empty\x12>\n" +
+	"\x06CopyIn\x12\x1d.aegis.guest.v1.CopyInRequest\x1a\x15.aegis.guest.v1.Empty\x12B\n" +
 	"\bPoweroff\x12\x1f.aegis.guest.v1.PoweroffRequest\x1a\x15.aegis.guest.v1.EmptyB/Z-github.com/xfeldman/aegisvm/guest/proto;protob\x06proto3"
 
 var (
@@ -1155,7 +1303,7 @@ func file_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_guest_proto_goTypes = []any{
 	(Lifetime)(0),           // 0: aegis.guest.v1.Lifetime
 	(Stdio)(0),              // 1: aegis.guest.v1.Stdio
@@ -1173,7 +1321,9 @@ var file_guest_proto_goTypes = []any{
 	(*ResizeRequest)(nil),   // 13: aegis.guest.v1.ResizeRequest
 	(*ListResponse)(nil),    // 14: aegis.guest.v1.ListResponse
 	(*ProcessInfo)(nil),     // 15: aegis.guest.v1.ProcessInfo
-	(*PoweroffRequest)(nil), // 16: aegis.guest.v1.PoweroffRequest
+	(*CopyOutRequest)(nil),  // 16: aegis.guest.v1.CopyOutRequest
+	(*CopyInRequest)(nil),   // 17: aegis.guest.v1.CopyInRequest
+	(*PoweroffRequest)(nil), // 18: aegis.guest.v1.PoweroffRequest
 }
 var file_guest_proto_depIdxs = []int32{
 	1,  // 0: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
@@ -1192,18 +1342,22 @@ var file_guest_proto_depIdxs = []int32{
 	12, // 13: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
 	13, // 14: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
 	2,  // 15: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
-	16, // 16: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
-	4,  // 17: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
-	2,  // 18: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
-	2,  // 19: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
-	9,  // 20: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
-	11, // 21: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
-	2,  // 22: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
-	2,  // 23: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
-	14, // 24: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
-	2,  // 25: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
-	17, // [17:26] is the sub-list for method output_type
-	8,  // [8:17] is the sub-list for method input_type
+	16, // 16: aegis.guest.v1.Guest.CopyOut:input_type -> aegis.guest.v1.CopyOutRequest
+	17, // 17: aegis.guest.v1.Guest.CopyIn:input_type -> aegis.guest.v1.CopyInRequest
+	18, // 18: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
+	4,  // 19: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
+	2,  // 20: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
+	2,  // 21: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
+	9,  // 22: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
+	11, // 23: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
+	2,  // 24: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
+	2,  // 25: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
+	14, // 26: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
+	2,  // 27: aegis.guest.v1.Guest.CopyOut:output_type -> aegis.guest.v1.Empty
+	2,  // 28: aegis.guest.v1.Guest.CopyIn:output_type -> aegis.guest.v1.Empty
+	2,  // 29: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
+	19, // [19:30] is the sub-list for method output_type
+	8,  // [8:19] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -1220,7 +1374,7 @@ func file_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_proto_rawDesc), len(file_guest_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

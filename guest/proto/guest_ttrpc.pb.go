@@ -16,6 +16,8 @@ type GuestService interface {
 	Signal(context.Context, *SignalRequest) (*Empty, error)
 	Resize(context.Context, *ResizeRequest) (*Empty, error)
 	List(context.Context, *Empty) (*ListResponse, error)
+	CopyOut(context.Context, *CopyOutRequest) (*Empty, error)
+	CopyIn(context.Context, *CopyInRequest) (*Empty, error)
 	Poweroff(context.Context, *PoweroffRequest) (*Empty, error)
 }
 
@@ -77,6 +79,20 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.List(ctx, &req)
+			},
+			"CopyOut": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req CopyOutRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.CopyOut(ctx, &req)
+			},
+			"CopyIn": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req CopyInRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.CopyIn(ctx, &req)
 			},
 			"Poweroff": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req PoweroffRequest
@@ -158,6 +174,22 @@ func (c *guestClient) Resize(ctx context.Context, req *ResizeRequest) (*Empty, e
 func (c *guestClient) List(ctx context.Context, req *Empty) (*ListResponse, error) {
 	var resp ListResponse
 	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "List", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) CopyOut(ctx context.Context, req *CopyOutRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "CopyOut", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) CopyIn(ctx context.Context, req *CopyInRequest) (*Empty, error) {
+	var resp Empty
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "CopyIn", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -24,11 +24,15 @@ const (
 	// has no end of its own: closing it hangs the terminal up. Since version
 	// 1001.
 	Terminal
+	// Archive is the bytes of a copy, a tar archive, to or from the guest as it
+	// was asked for; whoever writes it ends it. Status tells how the copy went.
+	// Since version 1003.
+	Archive
 )
 
 // String names the stream.
 func (k Kind) String() string {
-	names := [...]string{"stdin", "stdout", "stderr", "status", "terminal"}
+	names := [...]string{"stdin", "stdout", "stderr", "status", "terminal", "archive"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -86,7 +90,7 @@ func ReadPrelude(r io.Reader) (Prelude, error) {
 	switch {
 	case [4]byte(head[:4]) != preludeMagic:
 		return Prelude{}, fmt.Errorf("%w: wrong magic", ErrPrelude)
-	case p.Kind > Terminal, p.Kept && p.Kind != Stdout && p.Kind != Stderr:
+	case p.Kind > Archive, p.Kept && p.Kind != Stdout && p.Kind != Stderr:
 		return Prelude{}, fmt.Errorf("%w: unknown kind %d", ErrPrelude, head[4])
 	case head[5] == 0 || head[5] > MaxID:
 		return Prelude{}, fmt.Errorf("%w: process id of %d bytes", ErrPrelude, head[5])

@@ -38,7 +38,7 @@ func TestAMalformedPreludeIsRefused(t *testing.T) {
 		"nothing":          {"", io.EOF},
 		"a cut head":       {"AGS1\x00", io.ErrUnexpectedEOF},
 		"another protocol": {"GET / HTTP/1.1", ErrPrelude},
-		"an unknown kind":  {"AGS1\x05\x01p", ErrPrelude},
+		"an unknown kind":  {"AGS1\x7f\x01p", ErrPrelude},
 		"no id":            {"AGS1\x00\x00", ErrPrelude},
 		"too long an id":   {"AGS1\x00\x41" + strings.Repeat("x", 65), ErrPrelude},
 		"a cut id":         {"AGS1\x00\x05pro", io.ErrUnexpectedEOF},

@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/archive"
 	"github.com/xfeldman/aegisvm/guest/proto/kept"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
@@ -27,6 +29,8 @@ type guest struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	control  *ttrpc.Server
+	copies   *archive.Server
+	files    string // the folder that is its root
 
 	mu        sync.Mutex // guards the fields below
 	ended     bool
@@ -38,7 +42,7 @@ type guest struct {
 	lastPid   uint32
 }
 
-func newGuest(m *Machine, programs map[string]program.Program) *guest {
+func newGuest(m *Machine, files string, programs map[string]program.Program) *guest {
 	id := make([]byte, 16)
 	rand.Read(id)
 	g := &guest{
@@ -46,6 +50,7 @@ func newGuest(m *Machine, programs map[string]program.Program) *guest {
 		processes: map[string]*process{}, conns: map[net.Conn]struct{}{}, lastPid: 1,
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.files, g.copies = files, archive.NewServer(files)
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(proto.HelloFirst))
 	if err != nil {
 		panic(err) // with one interceptor it cannot fail
@@ -101,6 +106,7 @@ func (g *guest) close() {
 		p.unplug()
 	}
 	g.control.Close()
+	os.RemoveAll(g.files)
 }
 
 // Hello checks the caller's version.

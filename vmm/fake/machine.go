@@ -54,7 +54,12 @@ func newMachine(p vmm.Plan, b Behaviour, programs map[string]program.Program) (*
 		}
 		m.console = f
 	}
-	m.guest = newGuest(m, programs)
+	files, err := newFiles(p.Dir)
+	if err != nil {
+		m.closeFiles()
+		return nil, fmt.Errorf("making the files of fake machine %q: %w", p.ID, err)
+	}
+	m.guest = newGuest(m, files, programs)
 	return m, nil
 }
 

@@ -17,6 +17,10 @@ func (g *guest) stream(c net.Conn) {
 	if err != nil {
 		return
 	}
+	if pre.Kind == proto.Archive || g.copies.Has(pre.Process) {
+		g.copies.Serve(halfClosed{c}, pre)
+		return
+	}
 	p := g.process(pre.Process)
 	if p == nil {
 		if pre.Kept {

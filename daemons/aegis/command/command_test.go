@@ -116,7 +116,7 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		code   int
 		stderr string // its first line
 	}{
-		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of attach, completion, doctor, down, events, exec, image, instance, logs, run, secret, status, up, version, why`},
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of attach, completion, cp, doctor, down, events, exec, image, instance, logs, run, secret, status, up, version, why`},
 		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "-t", "true"}, 2, "-t: standard input is no terminal: leave -t out, or run it in a terminal"},
@@ -136,6 +136,17 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		{[]string{"exec", "--timeout", "0", "web", "ls"}, 125, "timeout of 0s: expected a millisecond or more, or no --timeout for none"},
 		{[]string{"exec", "--attach", "x", "--secret", "A", "web"}, 2, "--secret with --attach: it is for a new program"},
 		{[]string{"exec", "web", "printf", "\xff"}, 125, `argument 1, "\xff": expected UTF-8: pass other bytes through stdin (-i) or a file`},
+		{[]string{"cp", "web:/a"}, 2, "1 arguments: expected SRC and DST, such as: aegis cp file web:/tmp"},
+		{[]string{"cp", "web:/a", "db:/a"}, 2, "both SRC and DST are in machines: copy to a folder here first, or through a pipe with -"},
+		{[]string{"cp", "a", "./web:/a"}, 2, "neither SRC nor DST is in a machine: write one as NAME:PATH"},
+		{[]string{"cp", "-", "-"}, 2, "neither SRC nor DST is in a machine: write one as NAME:PATH"},
+		{[]string{"cp", "web:", "a"}, 2, `"web:": expected a path after the colon`},
+		{[]string{"cp", "", "web:/a"}, 2, `"": expected a path, or - for a tar archive`},
+		{[]string{"cp", "web:/\xff", "a"}, 2, `"web:/\xff": expected UTF-8 in the path of a machine: copy the folder that it is in`},
+		{[]string{"cp", "-L", "-", "web:/a"}, 2, "-L with a tar archive as SRC: it has its links already"},
+		{[]string{"cp", "-a", "web:/a", "-"}, 2, "-a with a tar archive as DST: it has its owners anyway"},
+		{[]string{"cp", "-r", "a", "web:/a"}, 2, "unknown shorthand flag: 'r' in -r"},
+		{[]string{"cp", "/no/such/file", "web:/a"}, 1, `"/no/such/file": no such file or directory`},
 		{[]string{"run"}, 2, "no command: expected a program and its arguments, such as: aegis run -- echo hello"},
 		{[]string{"run", "--memory", "lots", "true"}, 2, `invalid argument "lots" for "--memory" flag: expected MiB as a number, or a size such as 512M or 1G`},
 		{[]string{"run", "--env", "=A", "true"}, 2, `invalid argument "=A" for "--env" flag: expected NAME=VALUE; write NAME= for an empty value`},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/guest/harness/process"
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/guest/proto/archive"
 )
 
 // Machine is what the service does to the machine itself.
@@ -34,6 +35,7 @@ type Service struct {
 	bootID    string
 	machine   Machine
 	processes *process.Table
+	copies    *archive.Server
 	log       func(string)
 	rpc       *ttrpc.Server
 	named     atomic.Bool
@@ -45,7 +47,7 @@ type Service struct {
 func New(version, bootID string, m Machine, t *process.Table, log func(string)) (*Service, error) {
 	s := &Service{
 		version: version, bootID: bootID,
-		machine: m, processes: t, log: log,
+		machine: m, processes: t, copies: archive.NewServer("/"), log: log,
 	}
 	var err error
 	if s.rpc, err = ttrpc.NewServer(ttrpc.WithChainUnaryServerInterceptor(s.recovered, proto.HelloFirst)); err != nil {
@@ -71,7 +73,7 @@ func (s *Service) Serve(c process.Conn, port uint32) {
 	}
 }
 
-// stream serves one stream of a process.
+// stream serves one stream of a process or a copy.
 func (s *Service) stream(c process.Conn) {
 	pre, err := proto.ReadPrelude(c)
 	if err != nil {
@@ -79,7 +81,12 @@ func (s *Service) stream(c process.Conn) {
 		s.log(err.Error())
 		return
 	}
-	if err := s.processes.Serve(c, pre); err != nil {
+	if pre.Kind == proto.Archive || s.copies.Has(pre.Process) {
+		err = s.copies.Serve(c, pre)
+	} else {
+		err = s.processes.Serve(c, pre)
+	}
+	if err != nil {
 		s.log(pre.Kind.String() + ": " + err.Error())
 	}
 }
