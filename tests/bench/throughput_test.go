@@ -28,7 +28,7 @@ const (
 // bytes through a C program that echoes the raw port.
 func BenchmarkCat(b *testing.B) {
 	h := up(b)
-	raw := rawEcho(b)
+	raw := rawPort(b, "echo")
 	for b.Loop() {
 		var ours, plain []time.Duration
 		for range throughputRounds {
@@ -107,14 +107,14 @@ func pump(b *testing.B, in io.Writer, out io.Reader) time.Duration {
 	return took
 }
 
-// rawEcho boots a machine whose PID 1 is echo.c and returns its port. It has
-// the flags and the kernel's command line that our driver gives.
-func rawEcho(b *testing.B) io.ReadWriter {
+// rawPort boots a machine whose PID 1 is a C program of testdata and returns its
+// port. It has the flags and the kernel's command line that our driver gives.
+func rawPort(b *testing.B, program string) io.ReadWriter {
 	b.Helper()
 	dir := b.TempDir()
 	initramfs := filepath.Join(dir, "initramfs.cpio")
-	tool(b, "gcc", "-O2", "-static", "-o", filepath.Join(dir, "echo"), "testdata/echo.c")
-	tool(b, "go", "run", "../../guest/initramfs", "-init", filepath.Join(dir, "echo"), "-o", initramfs)
+	tool(b, "gcc", "-O2", "-static", "-o", filepath.Join(dir, program), filepath.Join("testdata", program+".c"))
+	tool(b, "go", "run", "../../guest/initramfs", "-init", filepath.Join(dir, program), "-o", initramfs)
 	ours, theirs, err := socketpair()
 	if err != nil {
 		b.Fatal(err)
@@ -141,7 +141,7 @@ func rawEcho(b *testing.B) io.ReadWriter {
 		cmd.Wait()
 	})
 	if _, err := io.ReadFull(ours, make([]byte, 1)); err != nil {
-		b.Fatalf("waiting for the echo: %v", err)
+		b.Fatalf("waiting for the program: %v", err)
 	}
 	return ours
 }

@@ -97,6 +97,7 @@ var cases = []testCase{
 	{name: "a terminal echoes, signals, is resized and ends", run: testTerminal},
 	{name: "a process ends with its client, a detached one does not", run: testLifetimes},
 	{name: "kept output survives its connections", run: testKept},
+	{name: "files are copied both ways", run: testCopies},
 	{name: "disks are found by role and keep what is written", run: testDisks},
 	{name: "a read-only disk is read-only", run: testReadOnly},
 	{name: "a machine without optional disks has no such devices", run: testMissingDisks},

@@ -196,8 +196,8 @@ func TestRefusalsNameTheFile(t *testing.T) {
 	}{
 		"nothing there":       {c.ToHost(ctx, "web", "/nosuch", "."), `"/nosuch": no such file or directory`},
 		"nothing here":        {c.FromHost(ctx, "nosuch", "web", "/"), `nosuch": no such file or directory`},
-		"no folder there":     {c.FromHost(ctx, "f", "web", "/no/such"), `"/no/such": the folder above it is not there`},
-		"no folder here":      {c.ToHost(ctx, "web", "f", "no/such"), `the folder above it is not there`},
+		"no folder there":     {c.FromHost(ctx, "f", "web", "/no/such"), `"/no/such": the folder above it: no such file or directory`},
+		"no folder here":      {c.ToHost(ctx, "web", "f", "no/such"), `the folder above it: no such file or directory`},
 		"folder onto file":    {c.FromHost(ctx, "d", "web", "/f"), `"/f" is a file: a folder cannot replace it`},
 		"folder onto file 2":  {c.ToHost(ctx, "web", "d", "f"), `is a file: a folder cannot replace it`},
 		"archive into file":   {c.FromReader(ctx, strings.NewReader(""), "web", "/f"), "no folder to unpack an archive in"},

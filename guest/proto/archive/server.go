@@ -121,6 +121,7 @@ func (s *Server) expire(id string, t *transfer) {
 			return // its end sets the timer anew
 		}
 		t.begun = true
+		t.end = failed("nobody dialled its bytes")
 		t.release()
 		close(t.done)
 	}
@@ -163,7 +164,7 @@ func (t *transfer) serve(c Conn) {
 	defer t.release()
 	defer func() {
 		if r := recover(); r != nil {
-			t.end = proto.End{ProcessStatus: proto.ProcessStatus{Code: 1, Message: fmt.Sprintf("the copy panicked: %v", r)}}
+			t.end = failed(fmt.Sprintf("the copy panicked: %v", r))
 		}
 	}()
 	end, err := t.run(c)
@@ -174,6 +175,10 @@ func (t *transfer) serve(c Conn) {
 	if end.Output != nil {
 		c.CloseWrite()
 	}
+}
+
+func failed(why string) proto.End {
+	return proto.End{ProcessStatus: proto.ProcessStatus{Code: 1, Message: why}}
 }
 
 // tell writes how a copy ended, when it has, and forgets it. A copy ends with

@@ -125,7 +125,7 @@ func follow(root, path string) (string, error) {
 
 // told says that err is about path, rather than about where that lies.
 func told(path string, err error) error {
-	if e, ok := err.(*fs.PathError); ok { //nolint:errorlint // only the outermost names another place
+	if e, ok := err.(*fs.PathError); ok {
 		err = e.Err
 	}
 	if err == nil {

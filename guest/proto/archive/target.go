@@ -51,7 +51,7 @@ func To(root, path string) (*Target, error) {
 		t.file = true
 	}
 	if t.root, err = os.OpenRoot(filepath.Dir(real)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: the folder above it is not there: %w", quote(path), fs.ErrNotExist)
+		return nil, fmt.Errorf("%s: the folder above it: %w", quote(path), syscall.ENOENT)
 	}
 	return t, told(path, err)
 }
