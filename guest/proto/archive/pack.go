@@ -189,6 +189,9 @@ func (p *packer) file(dir *os.Root, name, as string, info fs.FileInfo) error {
 	if err := p.header(as, now, ""); err != nil {
 		return err
 	}
+	if now.Size() > window {
+		return p.content(&ahead{file: f}, as, now.Size())
+	}
 	return p.content(f, as, now.Size())
 }
 

@@ -43,20 +43,21 @@ type reader struct {
 // of the stream for it as well, and so a stream that was cut off for whole.
 const endMark = 512
 
-// tail counts the zeros at the end of what was read.
+// tail counts the zeros at the end of what was read, up to endMark a read.
 type tail struct {
 	r     io.Reader
 	read  bool
-	zeros int64
+	zeros int
 }
 
 func (t *tail) Read(b []byte) (int, error) {
 	n, err := t.r.Read(b)
-	rest := len(bytes.TrimRight(b[:n], "\x00"))
+	last := b[max(0, n-endMark):n] // more than that need not be known
+	rest := len(bytes.TrimRight(last, "\x00"))
 	if rest > 0 {
 		t.zeros = 0
 	}
-	t.zeros += int64(n - rest)
+	t.zeros += len(last) - rest
 	t.read = t.read || n > 0
 	return n, err
 }
