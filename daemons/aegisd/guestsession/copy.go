@@ -45,6 +45,8 @@ func (s *Session) copy(ctx context.Context, call func(context.Context) error) er
 			return refusedCopy{ErrNoFile, words}
 		case codes.InvalidArgument:
 			return refusedCopy{ErrPath, words}
+		case codes.ResourceExhausted:
+			return refusedCopy{ErrMany, words}
 		}
 		return err
 	})

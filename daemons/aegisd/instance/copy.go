@@ -34,14 +34,7 @@ func (s *Service) copy(ctx context.Context, ref, path string, out bool, ask func
 	if path == "" || len(path) > maxPath || strings.ContainsRune(path, 0) {
 		return nil, invalid("path %q: expected 1 to %d bytes without a NUL", shorten(path), maxPath)
 	}
-	o, err := s.find(ref)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.awaken(ctx); err != nil {
-		return nil, err
-	}
-	r, err := s.runs(ctx, o.id)
+	r, err := s.runs(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -49,15 +42,15 @@ func (s *Service) copy(ctx context.Context, ref, path string, out bool, ask func
 	if err := r.prepareCopy(id, ask); err != nil {
 		return nil, err
 	}
-	s.Log.Info("copy", "instance", o.id, "copy", id, "out", out)
-	session, err := o.openExec(ctx, r.b)
+	s.Log.Info("copy", "instance", r.o.id, "copy", id, "out", out)
+	session, err := r.o.openExec(ctx, r.b)
 	if err != nil {
 		return nil, atBoundary(err)
 	}
-	streams, err := guestsession.CopyStreams(r.b.ctx, o.dial(r.b), id, out)
+	streams, err := guestsession.CopyStreams(r.b.ctx, r.o.dial(r.b), id, out)
 	if err != nil {
 		session.Close()
-		return nil, api.Errorf(api.Unavailable, "instance %s: %w", o.id, err)
+		return nil, api.Errorf(api.Unavailable, "instance %s: %w", r.o.id, err)
 	}
 	streams.Session = session
 	return streams, nil

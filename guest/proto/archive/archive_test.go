@@ -177,6 +177,46 @@ func TestAFolderThatCannotBeWrittenIsFilledBeforeItIsClosed(t *testing.T) {
 	wantTree(t, to, "0500 d/", "0500 d/e/", "0400 d/e/f: x")
 }
 
+func TestOwnersAndTheirBitsAreKeptWhenAsked(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root gives files away: run it as root")
+	}
+	from := t.TempDir()
+	write(t, from, "0755 d/", "0644 d/su: x", "d/l -> su")
+	for _, name := range []string{"d", "d/su", "d/l"} {
+		if err := os.Lchown(filepath.Join(from, name), 4321, 1234); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Chmod(filepath.Join(from, "d/su"), 0o6755); err != nil {
+		t.Fatal(err)
+	}
+	b := packed(t, from, "d", false)
+	for o, want := range map[Options][2]uint32{
+		{}:                         {0o755, 0},
+		{Setid: true}:              {0o6755, 0},
+		{Owner: true}:              {0o755, 4321},
+		{Owner: true, Setid: true}: {0o6755, 4321},
+	} {
+		dir := t.TempDir()
+		to, err := To(dir, "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer to.Close()
+		if err := to.Receive(bytes.NewReader(b), "d", o); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"d", "d/l", "d/su"} {
+			var st syscall.Stat_t
+			err := syscall.Lstat(filepath.Join(dir, name), &st)
+			if err != nil || st.Uid != want[1] || (st.Gid == 1234) != o.Owner || name == "d/su" && st.Mode&0o7777 != want[0] {
+				t.Errorf("%+v: %s has mode %#o, owner %d:%d, %v", o, name, st.Mode, st.Uid, st.Gid, err)
+			}
+		}
+	}
+}
+
 // TestTargets has the rules of where a file or folder goes.
 func TestTargets(t *testing.T) {
 	file, folder, contents, link := "f", "d", "d/.", "l"
