@@ -102,10 +102,10 @@ func (r *reader) explain(err error) error {
 		return fmt.Errorf("the archive breaks off after %d entries: its end is missing", r.n)
 	case errors.Is(err, io.EOF):
 		return io.EOF
+	case r.n == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
+		return fmt.Errorf("not a tar archive: a whole one without compression is expected: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the archive breaks off after %d entries: %w", r.n, err)
-	case errors.Is(err, tar.ErrHeader) && r.n == 0:
-		return fmt.Errorf("not a tar archive: one without compression is expected: %w", err)
 	case errors.Is(err, tar.ErrHeader):
 		return fmt.Errorf("the archive is damaged after %d entries: %w", r.n, err)
 	}
