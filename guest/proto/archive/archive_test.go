@@ -210,7 +210,7 @@ func TestOwnersAndTheirBitsAreKeptWhenAsked(t *testing.T) {
 		for _, name := range []string{"d", "d/l", "d/su"} {
 			var st syscall.Stat_t
 			err := syscall.Lstat(filepath.Join(dir, name), &st)
-			if err != nil || st.Uid != want[1] || (st.Gid == 1234) != o.Owner || name == "d/su" && st.Mode&0o7777 != want[0] {
+			if err != nil || st.Uid != want[1] || (st.Gid == 1234) != o.Owner || name == "d/su" && uint32(st.Mode)&0o7777 != want[0] {
 				t.Errorf("%+v: %s has mode %#o, owner %d:%d, %v", o, name, st.Mode, st.Uid, st.Gid, err)
 			}
 		}
