@@ -2,8 +2,8 @@ package archive
 
 import "os"
 
-// window is how much of a large file is read ahead at once. The kernel's own
-// 128 KiB leave an emulated machine waiting for its disk most of the time.
+// window is how much of a large file is read ahead at once, so that the disk
+// works while what came before is sent.
 const window = 1 << 20
 
 // ahead reads a large file and lets the kernel fetch what comes next meanwhile.
