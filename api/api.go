@@ -88,4 +88,5 @@ type Aegis interface {
 	Executor
 	Logs
 	Copies
+	Workspaces
 }

@@ -63,6 +63,11 @@ type InstanceSpec struct {
 	Kit     string   `json:"kit,omitempty"`
 	Idle    string   `json:"idle,omitempty"`
 	Terminal
+	// Workspace is the folder of the host that the guest has at /workspace: the
+	// absolute path of one that is there, or a name, for one that aegisd keeps
+	// and makes if need be. "auto" is one of the instance's own, which goes with
+	// it. Empty means none.
+	Workspace string `json:"workspace,omitempty"`
 }
 
 // State is one of the four words that old clients know.
@@ -149,6 +154,8 @@ type Instance struct {
 	Starts       uint64     `json:"starts,omitempty"`
 	RestartCount int        `json:"restart_count,omitempty"`
 	RestartAt    *time.Time `json:"restart_at,omitempty"`
+	// Workspace is that of the spec.
+	Workspace string `json:"workspace,omitempty"`
 }
 
 // Event is one change that a client may follow.

@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		t.Run(name, func(t *testing.T) { test(suite{t, open(t)}) })
 	}
 	runAll(t, open, lives())
+	runAll(t, open, workspaces())
 }
 
 type suite struct {

@@ -42,6 +42,9 @@
 //	POST   /v1/instances/{id}/exec/{exec}/signal    {"signal":15}           200 {"status":"ok"}
 //	POST   /v1/instances/{id}/copy-from  {"path":PATH}  101, then descriptors
 //	POST   /v1/instances/{id}/copy-to    {"path":PATH}  101, then descriptors
+//	GET    /v1/workspaces               workspaces       200 [workspace]
+//	DELETE /v1/workspaces/{name}        delete           200 {"status":"deleted"}
+//	POST   /v1/workspaces/prune         [?dry_run=BOOL]  200 [workspace]
 //
 // openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //

@@ -56,7 +56,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 	schemas := readDocument(t).Components.Schemas
 	for name, v := range map[string]any{
 		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
-		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{},
+		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{}, "Workspace": api.Workspace{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
 		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{}, "LogEntry": api.LogEntry{},
 		"CopyFromSpec": api.CopyFromSpec{}, "CopyToSpec": api.CopyToSpec{},

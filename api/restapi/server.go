@@ -69,6 +69,9 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
 		"POST /v1/instances/{id}/rejoin": s.rejoin,
 		"PUT /v1/instances/{id}/secrets": s.useSecrets,
+		"GET /v1/workspaces":             s.workspaces,
+		"DELETE /v1/workspaces/{name}":   s.removeWorkspace,
+		"POST /v1/workspaces/prune":      s.pruneWorkspaces,
 		"GET /v1/instances/{id}/logs":    s.logs,
 
 		"POST /v1/instances/{id}/exec":               s.exec,

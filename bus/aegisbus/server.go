@@ -57,7 +57,7 @@ func (s *Server) unexport() {
 }
 
 func (s *Server) methods() bus.Methods {
-	return s.withCopies(s.withLogs(s.withExec(s.withImages(s.withLife(s.withSecrets(bus.Methods{
+	return s.withCopies(s.withLogs(s.withExec(s.withImages(s.withLife(s.withWorkspaces(s.withSecrets(bus.Methods{
 		"CreateInstance": s.create,
 		"GetInstance": func(ctx context.Context, _ *bus.Request, ref string) (dbus.ObjectPath, bus.Dict, error) {
 			in, err := s.aegis.Get(ctx, ref)
@@ -85,7 +85,7 @@ func (s *Server) methods() bus.Methods {
 			st, err := s.aegis.Status(ctx)
 			return dict(st, err)
 		},
-	}))))))
+	})))))))
 }
 
 func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.ObjectPath, bus.Dict, error) {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/xfeldman/aegisvm/bus"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/instance"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/workspaces"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 	"github.com/xfeldman/aegisvm/image/registry"
@@ -23,8 +25,10 @@ type parts struct {
 	images   image.Store
 	machines vmm.Manager
 	kernel   string
-	bus      *bus.Conn // nil in the standalone composition
-	close    func()
+	// workspaces is nil where none can be served.
+	workspaces instance.Workspaces
+	bus        *bus.Conn // nil in the standalone composition
+	close      func()
 }
 
 // compose wires the composition that the options ask for.
@@ -79,6 +83,7 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 	}
 	return parts{
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
+		workspaces: workspaces.New(workspaces.Config{State: o.state, Server: o.fsd, Log: log}),
 		close: func() {
 			machines.Close()
 			images.Close()

@@ -26,6 +26,8 @@ type options struct {
 	share, worker string
 	// ready is how long a guest may take to be ready.
 	ready time.Duration
+	// fsd is the program that serves one workspace, standalone only.
+	fsd string
 	// credentials is systemd's folder of them, system composition only.
 	credentials string
 }
@@ -46,6 +48,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	flags.StringVar(&o.share, "share", "", "folder with guest kernels and base image (default beside the program, else /usr/share/aegisvm)")
 	flags.StringVar(&o.worker, "vmm-worker", "", "standalone: the program that runs one machine (default aegis-vmm-worker beside this one, else in /usr/libexec/aegisvm)")
 	ready := flags.String("ready-timeout", cmp.Or(env("AEGIS_READY_TIMEOUT"), "60s"), "how long the guest of a machine may take to be ready (default $AEGIS_READY_TIMEOUT, else 60s)")
+	flags.StringVar(&o.fsd, "fsd", "", "standalone: the program that serves one workspace (default aegis-fsd beside this one, else in /usr/libexec/aegisvm)")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version")
 	if err := flags.Parse(args); err != nil {
@@ -84,6 +87,7 @@ func (o options) resolve(env func(string) string) (options, error) {
 		return o, fmt.Errorf("folder for the state: %w", err)
 	}
 	o.home, o.state = home, filepath.Join(home, "data")
+	o.fsd = cmp.Or(o.fsd, beside("aegis-fsd", "/usr/libexec/aegisvm/aegis-fsd"))
 	o.worker = cmp.Or(o.worker, beside("aegis-vmm-worker", "/usr/libexec/aegisvm/aegis-vmm-worker"))
 	return o, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/xfeldman/aegisvm/guest/harness/process"
 	"github.com/xfeldman/aegisvm/guest/harness/service"
 	"github.com/xfeldman/aegisvm/guest/harness/uevent"
+	"github.com/xfeldman/aegisvm/guest/harness/workspace"
 )
 
 // patience is how long devices may take to come.
@@ -60,7 +61,8 @@ func run(root *boot.Root) error {
 		return err
 	}
 	defer events.Close()
-	if err := boot.LoadModules(); err != nil {
+	later, err := boot.LoadModules()
+	if err != nil {
 		return err
 	}
 	entered, err := boot.Enter(ctx, events)
@@ -76,7 +78,7 @@ func run(root *boot.Root) error {
 	if err != nil {
 		return err
 	}
-	return serve(m, dial)
+	return serve(m, dial, later)
 }
 
 // outlive keeps signals that end other programs from ending this one. They
@@ -88,7 +90,7 @@ func outlive() {
 }
 
 // serve serves the host until it asks for the end of the machine.
-func serve(m *machine.Machine, dial channel.Channel) error {
+func serve(m *machine.Machine, dial channel.Channel, later *boot.Later) error {
 	id, err := machine.BootID()
 	if err != nil {
 		return err
@@ -99,6 +101,8 @@ func serve(m *machine.Machine, dial channel.Channel) error {
 	if err != nil {
 		return err
 	}
+	relay := workspace.New(later.Load, say)
+	s.WithWorkspace(relay)
 	if err := dial.Ring(); err != nil {
 		return err
 	}
@@ -107,13 +111,19 @@ func serve(m *machine.Machine, dial channel.Channel) error {
 	select {
 	case grace := <-m.Off():
 		machine.End(reaper, grace)
+		relay.Leave(writeBackLimit)
 		lastWords(table)
 		return nil
 	case err := <-lost:
 		machine.End(reaper, 0)
+		relay.Leave(0)
 		return err
 	}
 }
+
+// writeBackLimit is how long a host may take for what programs wrote last to
+// the workspace. The machine's plug is pulled not much later.
+const writeBackLimit = 10 * time.Second
 
 // lastWordsLimit is how long a host may take for what programs said last.
 const lastWordsLimit = 3 * time.Second

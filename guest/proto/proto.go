@@ -8,7 +8,7 @@
 // doorbell when it is ready to be dialled.
 package proto
 
-//go:generate protoc --go_out=. --go_opt=paths=source_relative --go-ttrpc_out=. --go-ttrpc_opt=paths=source_relative guest.proto
+//go:generate protoc --go_out=. --go_opt=paths=source_relative --go-ttrpc_out=. --go-ttrpc_opt=paths=source_relative guest.proto workspace.proto
 
 // Version is this side's contract version: major * 1000 + minor. Sides with
 // equal majors understand one another.

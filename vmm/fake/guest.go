@@ -40,6 +40,7 @@ type guest struct {
 	processes map[string]*process
 	conns     map[net.Conn]struct{}
 	lastPid   uint32
+	mounted   string // where the workspace is
 }
 
 func newGuest(m *Machine, files string, programs map[string]program.Program) *guest {
@@ -57,6 +58,7 @@ func newGuest(m *Machine, files string, programs map[string]program.Program) *gu
 	}
 	g.control = server
 	proto.RegisterGuestService(server, g)
+	proto.RegisterWorkspaceService(server, g)
 	return g
 }
 
@@ -79,7 +81,9 @@ func (g *guest) accept(port uint32, c net.Conn) bool {
 		}()
 		return true
 	}
-	proto.ServeControl(g.ctx, g.control, c)
+	if port != proto.PortWorkspace { // of those nobody reads
+		proto.ServeControl(g.ctx, g.control, c)
+	}
 	return true
 }
 

@@ -40,8 +40,8 @@ func instanceNames(ctx context.Context, aegis api.Aegis) (found []string, err er
 }
 
 // complete teaches the shell what the arguments of all commands below cmd may
-// be. The usage line says it: NAME is a secret below `secret` and an instance
-// elsewhere, NAME... is any number of them.
+// be. The usage line says it: NAME is a secret below `secret`, a workspace below
+// `workspace` and an instance elsewhere, NAME... is any number of them.
 func complete(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		complete(c)
@@ -49,7 +49,7 @@ func complete(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = arguments(cmd)
 	}
-	flags := map[string]cobra.CompletionFunc{"secret": flagNames(secretNames), "env": completeEnv, "image": completeImage, "pull": completePolicy}
+	flags := map[string]cobra.CompletionFunc{"secret": flagNames(secretNames), "env": completeEnv, "image": completeImage, "pull": completePolicy, "workspace": completeWorkspace}
 	for name, f := range flags {
 		if cmd.Flags().Lookup(name) != nil {
 			cmd.RegisterFlagCompletionFunc(name, f) // fails where the command has its own
@@ -64,6 +64,9 @@ func arguments(cmd *cobra.Command) cobra.CompletionFunc {
 	list := instanceNames
 	if cmd.HasParent() && cmd.Parent().Name() == "secret" {
 		list = secretNames
+	}
+	if cmd.HasParent() && cmd.Parent().Name() == "workspace" {
+		list = workspaceNames
 	}
 	switch {
 	case len(words) == 0:

@@ -75,6 +75,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Command", commandText(in.Command)},
 		{"Environment", strings.Join(slices.Sorted(maps.Keys(in.Env)), " ")},
 		{"Secrets", strings.Join(in.SecretKeys, " ")},
+		{"Workspace", printable(in.Workspace)},
 		{"Workdir", printable(in.Workdir)},
 		{"User", in.User},
 		{"Hostname", in.Hostname},

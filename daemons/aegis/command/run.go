@@ -18,6 +18,7 @@ type runFlags struct {
 	image, name, workdir, user string
 	pull                       pullPolicy
 	streamFlags
+	workspace      workspaceFlags
 	cpus           processors
 	memory         memory
 	env            variables
@@ -81,6 +82,7 @@ func (f *runFlags) addFlags(cmd *cobra.Command) {
 		flags.Lookup(hidden).DefValue = "" // the texts say it
 	}
 	f.life.addFlags(cmd)
+	f.workspace.addFlags(cmd)
 }
 
 // runProgram connects the terminal, the signals and aegisd with package run.
@@ -137,8 +139,13 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 	if err := readable(argv, f.env.literal); err != nil {
 		return api.InstanceSpec{}, err
 	}
+	workspace, err := f.workspace.resolve()
+	if err != nil {
+		return api.InstanceSpec{}, err
+	}
 	spec := api.InstanceSpec{
-		Handle: f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
+		Workspace: workspace,
+		Handle:    f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
 		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
 		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -44,6 +45,8 @@ type boot struct {
 	// heard is the state of the machine that the manager told last while the
 	// turn was under way.
 	heard vmm.State
+
+	serving sync.WaitGroup // the server of its workspace
 }
 
 // newMachine names a machine that never was.

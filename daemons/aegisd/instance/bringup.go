@@ -154,6 +154,10 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 		return nil, err
 	}
 	took.lap("identity")
+	if err := o.mountWorkspace(b, session); err != nil {
+		return nil, err
+	}
+	took.lap("workspace")
 	env, err := o.environment(b.ctx, conf)
 	if err != nil {
 		return nil, err

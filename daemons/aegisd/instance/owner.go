@@ -184,6 +184,7 @@ func (o *owner) publish() {
 		Hostname:   o.spec.Hostname, Labels: o.spec.Labels, Restart: o.spec.Restart,
 		Exposes: o.spec.Exposes, Kit: o.spec.Kit, Idle: o.spec.Idle,
 		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
+		Workspace: o.spec.Workspace,
 	})
 	fresh := make(chan struct{})
 	if old := o.changed.Swap(&fresh); old != nil {
@@ -201,7 +202,7 @@ func (o *owner) reconsider() {
 	}
 	switch {
 	case o.removing && o.boot != nil:
-		o.release(outcome{phase: api.PhaseStopped, now: true})
+		o.release(outcome{phase: api.PhaseStopped, now: !o.mustWriteBack()})
 	case o.removing:
 		o.erase()
 	case o.boot != nil && o.boot.exited && alone:

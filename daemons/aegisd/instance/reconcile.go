@@ -37,6 +37,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 	}
 	s.removeOrphans(records, machines, disks)
 	s.removeOrphanLogs(records, logged)
+	s.sweepWorkspaces(ctx, machines)
 	for _, rec := range records {
 		s.restore(rec, machines)
 	}
@@ -141,6 +142,7 @@ func (o *owner) adopt() {
 		}
 	}
 	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
+	o.serveWorkspace(b, func(err error) { o.svc.Log.Error("workspace not served", "instance", o.id, "error", err) })
 	o.running(b)
 	o.reconsider()
 }

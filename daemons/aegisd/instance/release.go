@@ -74,6 +74,7 @@ func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase 
 	}()
 	<-b.begun
 	err := o.insist(func() error { return o.removeMachine(b.machine) })
+	o.forgetWorkspace(b)
 	<-disk
 	if !erase {
 		b.output.await(o.svc.ctx) // what a dead machine has said is still on its way
@@ -213,6 +214,9 @@ func (o *owner) eraseAll(machine string) error {
 	}
 	if err := o.deleteDisk(); err != nil {
 		return fmt.Errorf("deleting the disk: %w", err)
+	}
+	if err := o.eraseWorkspace(); err != nil {
+		return err
 	}
 	ctx, cancel := o.svc.bounded()
 	defer cancel()

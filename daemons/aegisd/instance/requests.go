@@ -56,6 +56,9 @@ func (s *Service) insert(rec store.Record) (*owner, error) {
 	if err := s.admit(rec.ID, withDefaults(rec.Spec)); err != nil {
 		return nil, err
 	}
+	if err := s.admitWorkspace(rec.OwnerUID, rec.Spec, rec.ID); err != nil {
+		return nil, err
+	}
 	ctx, cancel := s.bounded()
 	defer cancel()
 	if err := s.Records.Insert(ctx, rec); err != nil {

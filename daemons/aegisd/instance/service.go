@@ -55,6 +55,8 @@ type Config struct {
 	Version, Composition, Kernel string
 	// HostBoot names this boot of the host; empty means it is asked.
 	HostBoot string
+	// Workspaces is nil where none can be served.
+	Workspaces Workspaces
 }
 
 // Timings are how long things may take.

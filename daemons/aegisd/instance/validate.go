@@ -35,7 +35,7 @@ func withDefaults(spec api.InstanceSpec) api.InstanceSpec {
 func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
-		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets,
+		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets, checkWorkspace,
 		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull, checkTTY,
 	} {
 		if err := check(spec); err != nil {

@@ -37,6 +37,8 @@ type world struct {
 	records  func(instance.Records) instance.Records
 	machines *machines
 	images   *images
+	// workspaces is nil for a service that cannot serve any.
+	workspaces *servers
 
 	*instance.Service
 	store *store.Store
@@ -51,6 +53,7 @@ func newWorld(t testing.TB) *world {
 		machines: newMachines(), images: newImages(t), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 30 * time.Second},
 	}
+	w.workspaces = newServers(t, filepath.Dir(w.path))
 	w.start()
 	t.Cleanup(func() {
 		w.kill()
@@ -84,9 +87,14 @@ func (w *world) tryStart() error {
 		records = w.records(db)
 	}
 	printed := logs.New(logs.Config{Dir: w.logs(), FileSize: w.logSize, Log: w.log})
+	var shared instance.Workspaces
+	if w.workspaces != nil {
+		shared = w.workspaces
+	}
 	svc, err := instance.New(ctx, instance.Config{
-		Logs:    printed,
-		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
+		Workspaces: shared,
+		Logs:       printed,
+		Records:    records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
 		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
 		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),

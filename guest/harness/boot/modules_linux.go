@@ -15,9 +15,45 @@ import (
 // the order to load them in. Our own kernel has none.
 const modules = "/lib/modules/aegis"
 
-// LoadModules loads the modules of the initramfs and frees their memory.
-func LoadModules() error {
-	order, err := os.ReadFile(filepath.Join(modules, "order"))
+// later is the folder with those that not every guest needs, and their order.
+const later = modules + "/later"
+
+// LoadModules loads the modules of the initramfs and frees their memory, but
+// for those that may be loaded later.
+func LoadModules() (*Later, error) {
+	if err := loadAll(modules); err != nil {
+		return nil, err
+	}
+	l := &Later{}
+	dir, err := os.Open(later)
+	if err == nil {
+		l.dir = dir
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("keeping modules: %w", err)
+	}
+	return l, nil
+}
+
+// Later are modules that are loaded when something needs them. They are
+// reached through their folder: its path is gone with the initramfs.
+type Later struct{ dir *os.File }
+
+// Load loads them, once.
+func (l *Later) Load() error {
+	if l.dir == nil {
+		return nil
+	}
+	if err := loadAll(fmt.Sprintf("/proc/self/fd/%d", l.dir.Fd())); err != nil {
+		return err
+	}
+	l.dir.Close()
+	l.dir = nil
+	return nil
+}
+
+// loadAll loads the modules in a folder, if it has any, and removes them.
+func loadAll(dir string) error {
+	order, err := os.ReadFile(filepath.Join(dir, "order"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -25,11 +61,16 @@ func LoadModules() error {
 		return fmt.Errorf("loading modules: %w", err)
 	}
 	for name := range strings.FieldsSeq(string(order)) {
-		if err := load(filepath.Join(modules, name)); err != nil {
+		path := filepath.Join(dir, name)
+		err := load(path)
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
 			return fmt.Errorf("loading module %s: %w", name, err)
 		}
 	}
-	return os.RemoveAll(modules)
+	return os.Remove(filepath.Join(dir, "order"))
 }
 
 func load(path string) error {

@@ -65,7 +65,7 @@ func start(r *Reaper, s Spec) (*process, error) {
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
-	pid, err := r.Start(func() (int, error) { return syscall.ForkExec(path, s.Argv, attr) }, func(w syscall.WaitStatus) {
+	pid, err := r.Start(func() (int, error) { return forkExec(path, s.Argv, attr) }, func(w syscall.WaitStatus) {
 		p.end(exitStatus(w))
 	})
 	if err != nil {

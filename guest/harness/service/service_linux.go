@@ -40,6 +40,7 @@ type Service struct {
 	rpc       *ttrpc.Server
 	named     atomic.Bool
 	naming    sync.Mutex
+	workspace Workspace
 }
 
 // New makes the service of a guest. version is for people, bootID names this
@@ -68,6 +69,8 @@ func (s *Service) Serve(c process.Conn, port uint32) {
 		proto.ServeControl(context.Background(), s.rpc, c)
 	case proto.PortStream:
 		go s.stream(c) // ends with the connection
+	case proto.PortWorkspace:
+		s.offer(c)
 	default:
 		c.Close()
 	}

@@ -1,0 +1,60 @@
+package aegisbus
+
+import (
+	"context"
+	"maps"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/bus"
+)
+
+// withWorkspaces adds the methods of api.Workspaces to those of the root.
+func (s *Server) withWorkspaces(m bus.Methods) bus.Methods {
+	maps.Copy(m, bus.Methods{
+		"ListWorkspaces": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
+			all, err := s.aegis.Workspaces(ctx)
+			return dicts(all, err)
+		},
+		"RemoveWorkspace": func(ctx context.Context, r *bus.Request, name string) error {
+			who, err := r.Caller(ctx)
+			if err != nil {
+				return err
+			}
+			return s.aegis.RemoveWorkspace(ctx, who, name)
+		},
+		"PruneWorkspaces": func(ctx context.Context, r *bus.Request, dry bool) ([]bus.Dict, error) {
+			who, err := r.Caller(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all, err := s.aegis.PruneWorkspaces(ctx, who, dry)
+			return dicts(all, err)
+		},
+	})
+	return m
+}
+
+// Workspaces implements api.Aegis.
+func (c *Client) Workspaces(ctx context.Context) ([]api.Workspace, error) {
+	return list[api.Workspace](ctx, c, "ListWorkspaces")
+}
+
+// RemoveWorkspace implements api.Aegis. The caller is known to the server.
+func (c *Client) RemoveWorkspace(ctx context.Context, _ api.Caller, name string) error {
+	return c.call(ctx, "RemoveWorkspace", bus.Args{name})
+}
+
+// PruneWorkspaces implements api.Aegis. The caller is known to the server.
+func (c *Client) PruneWorkspaces(ctx context.Context, _ api.Caller, dryRun bool) ([]api.Workspace, error) {
+	var all []bus.Dict
+	if err := c.call(ctx, "PruneWorkspaces", bus.Args{dryRun}, &all); err != nil {
+		return nil, err
+	}
+	pruned := make([]api.Workspace, len(all))
+	for i, d := range all {
+		if err := fromDict(d, &pruned[i]); err != nil {
+			return nil, err
+		}
+	}
+	return pruned, nil
+}

@@ -1,0 +1,172 @@
+package tests
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/xfeldman/aegisvm/tests/testbed"
+)
+
+// workspaceHost is a standalone host that is up, and a folder with the
+// scripts.
+func workspaceHost(t *testing.T) (h *testbed.Host, folder string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots real machines")
+	}
+	h = testbed.Standalone(t)
+	if got := aegis(t, h, nil, "up"); got.code != 0 {
+		t.Fatalf("aegis up: %+v", got)
+	}
+	folder = t.TempDir()
+	for _, script := range []string{"workspace.py", "names.py", "memory.py"} {
+		b, err := os.ReadFile(filepath.Join("testdata", script))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, script), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h, folder
+}
+
+// servers are the processes that serve workspaces of a host.
+func servers(t *testing.T, h *testbed.Host) (pids []int) {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines {
+		b, _ := os.ReadFile(line)
+		if argv := strings.Split(string(b), "\x00"); filepath.Base(argv[0]) == "aegis-fsd" && strings.Contains(string(b), h.Home+"/data/mounts/") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(line)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestAWorkspaceIsAFileSystem(t *testing.T) {
+	h, folder := workspaceHost(t)
+	before := inventory(t, h)
+	// The same script on the machine's own disk, where setuid is harmless,
+	// shows that what it expects is what Linux does.
+	got := aegis(t, h, nil, "run", "--workspace", folder, "--", "sh", "-c",
+		"mkdir /root/t /workspace/t && python3 /workspace/workspace.py /root/t harmless && python3 /workspace/workspace.py /workspace/t")
+	if got.code != 0 || got.stdout != "13 cases passed\n14 cases passed\n" {
+		t.Errorf("exit %d, stderr %q\n%s", got.code, got.stderr, got.stdout)
+	}
+	if b, err := os.ReadFile(filepath.Join(folder, "t/rename/g")); err != nil || string(b) != "after" {
+		t.Errorf("on the host: %q, %v", b, err)
+	}
+	if pids := servers(t, h); len(pids) != 0 {
+		t.Errorf("servers are left: %v", pids)
+	}
+	if left, _ := os.ReadDir(filepath.Join(h.Home, "data/mounts")); len(left) != 0 {
+		t.Errorf("state of servers is left: %v", left)
+	}
+	if after := inventory(t, h); after != before {
+		t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// TestAServerThatIsKilledLosesAndInventsNothing kills the server while a guest
+// changes names, none of which may fail, and aegisd itself once.
+func TestAServerThatIsKilledLosesAndInventsNothing(t *testing.T) {
+	h, folder := workspaceHost(t)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder, "--", "python3", "/workspace/names.py", "300")
+	stderr := &strings.Builder{}
+	cmd.Stderr = stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killed, last, again := 0, "", false
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		last = lines.Text()
+		if !strings.HasPrefix(last, "round") {
+			continue
+		}
+		if killed > 1 && !again {
+			again = true
+			killDaemon(t, h, "aegisd")
+			if got := aegis(t, h, nil, "up"); got.code != 0 {
+				t.Fatalf("aegis up: %+v", got)
+			}
+		}
+		for _, pid := range servers(t, h) {
+			if syscall.Kill(pid, syscall.SIGKILL) == nil {
+				killed++
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil || last != "all there" || killed < 3 || !again {
+		t.Errorf("%v; said %q, %d servers killed; stderr %s", err, last, killed, stderr)
+	}
+}
+
+// TestWritingBackNeedsNoMemory dirties more than a small machine holds: what
+// it writes back goes through the harness, which must not wait for it.
+func TestWritingBackNeedsNoMemory(t *testing.T) {
+	h, folder := workspaceHost(t)
+	got := aegis(t, h, nil, "run", "--memory", "128", "--workspace", folder, "--", "python3", "/workspace/memory.py")
+	if got.code != 0 || got.stdout != "all there\n" {
+		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
+	}
+}
+
+func TestWorkspacesWithNames(t *testing.T) {
+	h, folder := workspaceHost(t)
+	run := func(args ...string) result { t.Helper(); return aegis(t, h, nil, args...) }
+	for i, want := range []string{"", "1\n"} {
+		got := run("run", "--workspace", "notes", "--", "sh", "-c", "cat /workspace/f 2>/dev/null; echo "+fmt.Sprint(i+1)+" > /workspace/f")
+		if got.stdout != want {
+			t.Errorf("run %d: %+v", i, got)
+		}
+	}
+	if got := run("workspace", "list"); !strings.Contains(got.stdout, "notes  -") {
+		t.Errorf("list: %+v", got)
+	}
+	if got := run("instance", "start", "--name", "own", "--workspace", "auto", "--", "sleep", "1000"); got.code != 0 {
+		t.Fatalf("start: %+v", got)
+	}
+	if got := run("workspace", "prune", "--dry-run"); got.stdout != "Workspace notes would be deleted\n" {
+		t.Errorf("prune: %+v", got)
+	}
+	if got := run("workspace", "rm", "notes"); got.code != 0 {
+		t.Errorf("rm: %+v", got)
+	}
+	if got := run("instance", "delete", "own"); got.code != 0 {
+		t.Errorf("delete: %+v", got)
+	}
+	if got := run("workspace", "list"); got.stdout != "No workspaces\n" {
+		t.Errorf("list at the end: %+v", got)
+	}
+	missing := filepath.Join(folder, "missing")
+	if got := run("run", "--workspace", missing, "--", "true"); got.code != 125 || !strings.Contains(got.stderr, "--create-workspace") {
+		t.Errorf("a missing folder: %+v", got)
+	}
+	if got := run("run", "--workspace", missing, "--create-workspace", "--", "touch", "/workspace/x"); got.code != 0 {
+		t.Errorf("a folder that is made: %+v", got)
+	}
+	if _, err := os.Stat(filepath.Join(missing, "x")); err != nil {
+		t.Error(err)
+	}
+	if got := run("run", "--workspace", h.Home, "--", "true"); got.code != 125 || !strings.Contains(got.stderr, "state") {
+		t.Errorf("aegisd's own folder: %+v", got)
+	}
+}
