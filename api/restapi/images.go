@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -38,9 +37,9 @@ type saveRequest struct {
 	Refs []string `json:"refs"`
 }
 
-// withImages adds the endpoints of images.
-func withImages(s *Server, routes map[string]http.HandlerFunc) map[string]http.HandlerFunc {
-	maps.Copy(routes, map[string]http.HandlerFunc{
+// imageRoutes are the endpoints of images.
+func (s *Server) imageRoutes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
 		"GET /v1/images":            s.images,
 		"GET /v1/images/{ref}":      s.imageInfo,
 		"DELETE /v1/images/{ref}":   s.removeImage,
@@ -49,8 +48,7 @@ func withImages(s *Server, routes map[string]http.HandlerFunc) map[string]http.H
 		"POST /v1/images/prune":     s.pruneImages,
 		"POST /v1/images/load":      s.loadImage,
 		"POST /v1/images/save":      s.saveImage,
-	})
-	return routes
+	}
 }
 
 func (s *Server) images(w http.ResponseWriter, r *http.Request) {

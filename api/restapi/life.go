@@ -3,7 +3,6 @@ package restapi
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -23,9 +22,9 @@ type pruned struct {
 	IDs    []string `json:"ids"`
 }
 
-// withLife adds the endpoints of api.Life.
-func withLife(s *Server, routes map[string]http.HandlerFunc) map[string]http.HandlerFunc {
-	maps.Copy(routes, map[string]http.HandlerFunc{
+// lifeRoutes are the endpoints of api.Life.
+func (s *Server) lifeRoutes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
 		"POST /v1/instances/{id}/restart": s.verb("restarting", api.Aegis.Restart),
 		"POST /v1/instances/{id}/enable":  s.verb("enabled", api.Aegis.Enable),
 		"POST /v1/instances/{id}/disable": s.verb("disabled", api.Aegis.Disable),
@@ -34,8 +33,7 @@ func withLife(s *Server, routes map[string]http.HandlerFunc) map[string]http.Han
 		"POST /v1/instances/{id}/rename":  s.rename,
 		"GET /v1/instances/{id}/wait":     s.wait,
 		"POST /v1/instances/prune":        s.prune,
-	})
-	return routes
+	}
 }
 
 // verb answers a call that takes nothing but the instance.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -52,7 +53,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // routes are the endpoints; openapi.json describes them and a test compares
 // the two.
 func (s *Server) routes() map[string]http.HandlerFunc {
-	return withImages(s, withLife(s, map[string]http.HandlerFunc{
+	all := s.instanceRoutes()
+	maps.Copy(all, s.lifeRoutes())
+	maps.Copy(all, s.imageRoutes())
+	return all
+}
+
+func (s *Server) instanceRoutes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
 		"POST /v1/instances":             s.create,
 		"GET /v1/instances":              s.list,
 		"GET /v1/instances/{id}":         s.get,
@@ -82,7 +90,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 
 		"POST /v1/instances/{id}/copy-from": s.copyFrom,
 		"POST /v1/instances/{id}/copy-to":   s.copyTo,
-	}))
+	}
 }
 
 func (s *Server) handler() http.Handler {

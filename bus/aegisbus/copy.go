@@ -3,7 +3,6 @@ package aegisbus
 import (
 	"context"
 	"encoding/json"
-	"maps"
 
 	"github.com/godbus/dbus/v5"
 
@@ -11,10 +10,9 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 )
 
-// withCopies adds the methods of copies to those of the root.
-func (s *Server) withCopies(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{"CopyFromInstance": s.copyFrom, "CopyToInstance": s.copyTo})
-	return m
+// copyMethods are the root's methods of copies.
+func (s *Server) copyMethods() bus.Methods {
+	return bus.Methods{"CopyFromInstance": s.copyFrom, "CopyToInstance": s.copyTo}
 }
 
 func (s *Server) copyFrom(ctx context.Context, r *bus.Request, ref, text string) (which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {

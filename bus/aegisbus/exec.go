@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"maps"
 	"math"
 
 	"github.com/godbus/dbus/v5"
@@ -14,9 +13,9 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 )
 
-// withExec adds the methods of execs to those of the root.
-func (s *Server) withExec(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{
+// execMethods are the root's methods of execs.
+func (s *Server) execMethods() bus.Methods {
+	return bus.Methods{
 		"ExecInstance": s.exec,
 		"ReattachExec": func(ctx context.Context, r *bus.Request, ref, id string) (which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {
 			streams, err := s.streamsWhile(ctx, r, func(ctx context.Context) (*api.Streams, error) { return s.aegis.ReattachExec(ctx, ref, id) })
@@ -29,8 +28,7 @@ func (s *Server) withExec(m bus.Methods) bus.Methods {
 			return s.aegis.SignalExec(ctx, ref, id, int(signal))
 		},
 		"ListExecs": s.listExecs,
-	})
-	return m
+	}
 }
 
 func (s *Server) exec(ctx context.Context, r *bus.Request, ref, text string) (id string, which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {

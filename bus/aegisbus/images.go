@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"maps"
 	"os"
 	"time"
 
@@ -14,9 +13,9 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 )
 
-// withImages adds the methods of images to those of the root.
-func (s *Server) withImages(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{
+// imageMethods are the root's methods of images.
+func (s *Server) imageMethods() bus.Methods {
+	return bus.Methods{
 		"ListImages": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 			all, err := s.aegis.ListImages(ctx)
 			return dicts(all, err)
@@ -39,8 +38,7 @@ func (s *Server) withImages(m bus.Methods) bus.Methods {
 		},
 		"LoadImage": s.loadImage,
 		"SaveImage": s.saveImage,
-	})
-	return m
+	}
 }
 
 // whileCaller gives a context that ends when the caller leaves the bus.

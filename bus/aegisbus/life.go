@@ -26,8 +26,9 @@ func (s *Server) verbs() map[string]verb {
 	}
 }
 
-// withLife adds the methods of api.Life to those of the root.
-func (s *Server) withLife(m bus.Methods) bus.Methods {
+// lifeMethods are the root's methods of api.Life.
+func (s *Server) lifeMethods() bus.Methods {
+	m := bus.Methods{}
 	for name, call := range s.verbs() {
 		m[name+"Instance"] = func(ctx context.Context, _ *bus.Request, ref string) (bus.Dict, error) {
 			in, err := call(ctx, ref)

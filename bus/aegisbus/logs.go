@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"syscall"
 
@@ -18,10 +17,9 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 )
 
-// withLogs adds the method of logs to those of the root.
-func (s *Server) withLogs(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{"ReadInstanceLog": s.readLog})
-	return m
+// logMethods are the root's methods of logs.
+func (s *Server) logMethods() bus.Methods {
+	return bus.Methods{"ReadInstanceLog": s.readLog}
 }
 
 // readLog answers with the end of a stream that the log is written to.

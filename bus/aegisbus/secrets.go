@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"time"
 
@@ -19,17 +18,16 @@ import (
 // the other end of.
 const valueTimeout = 10 * time.Second
 
-// withSecrets adds the methods of secrets to those of the root.
-func (s *Server) withSecrets(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{
+// secretMethods are the root's methods of secrets.
+func (s *Server) secretMethods() bus.Methods {
+	return bus.Methods{
 		"SetSecret":   s.setSecret,
 		"ListSecrets": s.listSecrets,
 		"DeleteSecret": func(ctx context.Context, _ *bus.Request, name string) error {
 			return s.aegis.DeleteSecret(ctx, name)
 		},
 		"RotateKey": func(ctx context.Context, _ *bus.Request) error { return s.aegis.RotateKey(ctx) },
-	})
-	return m
+	}
 }
 
 func (s *Server) setSecret(ctx context.Context, r *bus.Request, name string, value dbus.UnixFD) (bus.Dict, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 
 	"github.com/godbus/dbus/v5"
 
@@ -56,8 +57,21 @@ func (s *Server) unexport() {
 	s.root.Unexport()
 }
 
+// methods are all those of the root.
 func (s *Server) methods() bus.Methods {
-	return s.withCopies(s.withLogs(s.withExec(s.withImages(s.withLife(s.withWorkspaces(s.withSecrets(bus.Methods{
+	all := bus.Methods{}
+	for _, part := range []bus.Methods{
+		s.instanceMethods(), s.lifeMethods(), s.execMethods(), s.logMethods(), s.copyMethods(),
+		s.imageMethods(), s.workspaceMethods(), s.secretMethods(),
+	} {
+		maps.Copy(all, part)
+	}
+	return all
+}
+
+// instanceMethods are the root's methods of the main job.
+func (s *Server) instanceMethods() bus.Methods {
+	return bus.Methods{
 		"CreateInstance": s.create,
 		"GetInstance": func(ctx context.Context, _ *bus.Request, ref string) (dbus.ObjectPath, bus.Dict, error) {
 			in, err := s.aegis.Get(ctx, ref)
@@ -85,7 +99,7 @@ func (s *Server) methods() bus.Methods {
 			st, err := s.aegis.Status(ctx)
 			return dict(st, err)
 		},
-	})))))))
+	}
 }
 
 func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.ObjectPath, bus.Dict, error) {

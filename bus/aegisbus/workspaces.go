@@ -2,15 +2,14 @@ package aegisbus
 
 import (
 	"context"
-	"maps"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 )
 
-// withWorkspaces adds the methods of api.Workspaces to those of the root.
-func (s *Server) withWorkspaces(m bus.Methods) bus.Methods {
-	maps.Copy(m, bus.Methods{
+// workspaceMethods are the root's methods of api.Workspaces.
+func (s *Server) workspaceMethods() bus.Methods {
+	return bus.Methods{
 		"ListWorkspaces": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 			all, err := s.aegis.Workspaces(ctx)
 			return dicts(all, err)
@@ -30,8 +29,7 @@ func (s *Server) withWorkspaces(m bus.Methods) bus.Methods {
 			all, err := s.aegis.PruneWorkspaces(ctx, who, dry)
 			return dicts(all, err)
 		},
-	})
-	return m
+	}
 }
 
 // Workspaces implements api.Aegis.
