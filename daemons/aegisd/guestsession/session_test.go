@@ -76,7 +76,7 @@ func (g *guest) Poweroff(ctx context.Context, _ *proto.PoweroffRequest) (*proto.
 // pair makes a connection; the guest's end goes to serve.
 func pair(t *testing.T, serve func(net.Conn)) guestsession.Dial {
 	return func(context.Context, uint32) (*os.File, error) {
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {
 			return nil, err
 		}
