@@ -110,16 +110,7 @@ func TestDamagedLayoutsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			d := imagetest.Put(t, dir, ok)
-			imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{d}})
-			b, err := os.ReadFile(imagetest.BlobPath(dir, d))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var m ocispec.Manifest
-			if err := json.Unmarshal(b, &m); err != nil {
-				t.Fatal(err)
-			}
+			m, d := inLayout(t, dir, ok)
 			test.damage(t, dir, m, d)
 			code := api.InvalidArgument
 			if test.message == "nested" {
@@ -186,4 +177,20 @@ func TestMoreIndexesThanAnImageNeedsAreRefused(t *testing.T) {
 	}
 	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: many})
 	refuse(t, dir, image.Limits{}, api.LimitExceeded, "more than 64 indexes")
+}
+
+// inLayout puts an image into a layout of its own, to be damaged.
+func inLayout(t *testing.T, dir string, img imagetest.Image) (ocispec.Manifest, ocispec.Descriptor) {
+	t.Helper()
+	d := imagetest.Put(t, dir, img)
+	imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{d}})
+	b, err := os.ReadFile(imagetest.BlobPath(dir, d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m, d
 }

@@ -1,7 +1,6 @@
 package image_test
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,16 +86,7 @@ func TestLyingRegistriesAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			d := imagetest.Put(t, dir, img)
-			imagetest.PutIndex(t, dir, ocispec.Index{Manifests: []ocispec.Descriptor{d}})
-			b, err := os.ReadFile(imagetest.BlobPath(dir, d))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var m ocispec.Manifest
-			if err := json.Unmarshal(b, &m); err != nil {
-				t.Fatal(err)
-			}
+			m, d := inLayout(t, dir, img)
 			test.damage(t, dir, m, d)
 			refusePulled(t, dir, image.Limits{}, test.code, test.message)
 		})

@@ -39,19 +39,6 @@ func (c *Client) PullImage(ctx context.Context, ref string, policy api.PullPolic
 	}
 }
 
-// ask sends a request whose answer is a stream.
-func (c *Client) ask(req *http.Request) (*http.Response, error) {
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, c.transport(req.Context(), err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, readError(resp)
-	}
-	return resp, nil
-}
-
 // LoadImage implements api.Aegis. A directory has no bytes to send.
 func (c *Client) LoadImage(ctx context.Context, archive *os.File, name string) (all []api.Image, err error) {
 	if st, err := archive.Stat(); err != nil || st.IsDir() {

@@ -77,19 +77,28 @@ func upgrade(ctx context.Context, conn net.Conn, path string, body any) (http.He
 	return resp.Header, err
 }
 
+// ask sends a request whose answer is a stream.
+func (c *Client) ask(req *http.Request) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.transport(req.Context(), err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, readError(resp)
+	}
+	return resp, nil
+}
+
 // Events implements api.Aegis.
 func (c *Client) Events(ctx context.Context) (<-chan api.Event, error) {
 	req, err := newRequest(ctx, http.MethodGet, "/v1/events", nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.ask(req)
 	if err != nil {
-		return nil, c.transport(ctx, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, readError(resp)
+		return nil, err
 	}
 	out := make(chan api.Event)
 	go follow(ctx, resp.Body, out)

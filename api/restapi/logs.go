@@ -107,13 +107,9 @@ func (c *Client) Logs(ctx context.Context, ref string, q api.LogQuery) (api.LogS
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.ask(req)
 	if err != nil {
-		return nil, c.transport(ctx, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, readError(resp)
+		return nil, err
 	}
 	return logwire.NewReader(ctx, resp.Body, false), nil
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -63,7 +61,7 @@ func (c *Client) PruneImages(ctx context.Context) ([]api.Image, error) {
 func (c *Client) PullImage(ctx context.Context, ref string, policy api.PullPolicy, progress func(api.ImageProgress)) (api.Image, error) {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	ours, theirs, err := sessionPair()
+	ours, theirs, err := streamPair()
 	if err != nil {
 		return api.Image{}, api.Errorf(api.Internal, "making a session: %w", err)
 	}
@@ -88,7 +86,7 @@ func (c *Client) PullImage(ctx context.Context, ref string, policy api.PullPolic
 }
 
 // report tells what a session tells until it ends.
-func report(session net.Conn, progress func(api.ImageProgress)) {
+func report(session io.Reader, progress func(api.ImageProgress)) {
 	for d := json.NewDecoder(session); ; {
 		var p api.ImageProgress
 		if d.Decode(&p) != nil {
@@ -98,27 +96,6 @@ func report(session net.Conn, progress func(api.ImageProgress)) {
 			progress(p)
 		}
 	}
-}
-
-// sessionPair makes two ends of a stream, the other one to be sent.
-func sessionPair() (ours net.Conn, theirs *os.File, err error) {
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, fd := range fds {
-		syscall.CloseOnExec(fd)
-	}
-	first := os.NewFile(uintptr(fds[0]), "session")
-	defer first.Close() // FileConn has its own
-	theirs = os.NewFile(uintptr(fds[1]), "session")
-	if ours, err = net.FileConn(first); err != nil {
-		theirs.Close()
-		return nil, nil, err
-	}
-	return ours, theirs, nil
 }
 
 // LoadImage implements api.Aegis. Files and directories are sent as they are.

@@ -41,22 +41,6 @@ func (s *Server) imageMethods() bus.Methods {
 	}
 }
 
-// whileCaller gives a context that ends when the caller leaves the bus.
-func (s *Server) whileCaller(ctx context.Context, r *bus.Request) (context.Context, context.CancelFunc, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
-	if err != nil {
-		cancel()
-		return nil, nil, err
-	}
-	go func() { // ends with ctx
-		if _, left := <-gone.C; left {
-			cancel()
-		}
-	}()
-	return ctx, cancel, nil
-}
-
 // patience is how long a caller may leave its progress unread before it gets
 // no more of it.
 const patience = time.Second

@@ -81,17 +81,11 @@ func (s *Server) describe(ctx context.Context, _ *bus.Request) (string, error) {
 
 // wait waits as long as the caller is on the bus.
 func (s *Server) wait(ctx context.Context, r *bus.Request, ref, until string) (bus.Dict, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
+	ctx, cancel, err := s.whileCaller(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	go func() { // ends with ctx
-		if _, left := <-gone.C; left {
-			cancel()
-		}
-	}()
+	defer cancel()
 	in, err := s.aegis.Wait(ctx, ref, api.Until(until))
 	return dict(in, err)
 }

@@ -78,7 +78,7 @@ func streamPair() (ours, theirs *os.File, err error) {
 		syscall.CloseOnExec(fd)
 		syscall.SetNonblock(fd, true)
 	}
-	return os.NewFile(uintptr(fds[0]), "log"), os.NewFile(uintptr(fds[1]), "log"), nil
+	return os.NewFile(uintptr(fds[0]), "stream"), os.NewFile(uintptr(fds[1]), "stream"), nil
 }
 
 // Logs implements api.Aegis.

@@ -134,18 +134,28 @@ func (s *Server) attach(ctx context.Context, r *bus.Request, ref string) (which 
 
 // streamsWhile waits for streams as long as the caller is on the bus.
 func (s *Server) streamsWhile(ctx context.Context, r *bus.Request, wait func(context.Context) (*api.Streams, error)) (*api.Streams, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
+	ctx, cancel, err := s.whileCaller(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	defer cancel()
+	return wait(ctx)
+}
+
+// whileCaller gives a context that ends when the caller leaves the bus.
+func (s *Server) whileCaller(ctx context.Context, r *bus.Request) (context.Context, context.CancelFunc, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	gone, err := s.conn.SubscribeOwner(ctx, r.Sender)
+	if err != nil {
+		cancel()
+		return nil, nil, err
 	}
 	go func() { // ends with ctx
 		if _, left := <-gone.C; left {
 			cancel()
 		}
 	}()
-	return wait(ctx)
+	return ctx, cancel, nil
 }
 
 func described(in api.Instance, err error) (dbus.ObjectPath, bus.Dict, error) {

@@ -34,13 +34,11 @@ func (g *guest) turned(what string, err error) {
 	}
 }
 
-func testPause(s *suite) {
-	g := s.boot()
-	p := g.run("count")
-	if got := p.ask("n"); got != "1" {
-		s.Fatalf("first answer %q", got)
-	}
-	g.pause()
+// sleepsUntilResumed asks a paused guest for its second count, which it gives
+// when it goes on.
+func (p *process) sleepsUntilResumed() {
+	g, s := p.g, p.g.s
+	s.Helper()
 	p.say("n")
 	p.stdout.SetReadDeadline(time.Now().Add(quiet))
 	if b, err := p.lines.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -50,6 +48,16 @@ func testPause(s *suite) {
 	if got := p.answer(); got != "2" {
 		s.Fatalf("answer after the resume: %q", got)
 	}
+}
+
+func testPause(s *suite) {
+	g := s.boot()
+	p := g.run("count")
+	if got := p.ask("n"); got != "1" {
+		s.Fatalf("first answer %q", got)
+	}
+	g.pause()
+	p.sleepsUntilResumed()
 	if got := p.ask("n"); got != "3" {
 		s.Fatalf("second answer after the resume: %q", got)
 	}
@@ -138,15 +146,7 @@ func testPauseGivenUp(s *suite) {
 		}
 	}
 	g.pause()
-	p.say("n")
-	p.stdout.SetReadDeadline(time.Now().Add(quiet))
-	if b, err := p.lines.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		s.Fatalf("a paused guest answered %q, %v", b, err)
-	}
-	g.resume()
-	if got := p.answer(); got != "2" {
-		s.Fatalf("answer after the resume: %q", got)
-	}
+	p.sleepsUntilResumed()
 }
 
 func testNoListener(s *suite) {

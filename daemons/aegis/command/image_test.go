@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfeldman/aegisvm/api"
-	"github.com/xfeldman/aegisvm/api/restapi"
 )
 
 // imageAegis keeps images in its mind.
@@ -98,19 +95,7 @@ func (f *imageAegis) SaveImage(_ context.Context, refs []string, to *os.File) er
 func serveImages(t *testing.T) *imageAegis {
 	t.Helper()
 	f := &imageAegis{}
-	l, err := net.Listen("unix", filepath.Join(home(t), "aegisd.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- restapi.NewServer(f, slog.New(slog.DiscardHandler)).Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	serve(t, f)
 	return f
 }
 
