@@ -27,6 +27,10 @@ type InstanceSpec struct {
 	// most what the host has. VCPUs defaults to 1, at most 8 and the host's.
 	MemoryMB int `json:"memory_mb,omitempty"`
 	VCPUs    int `json:"vcpus,omitempty"`
+	// DiskMB is the size in MiB of the writable disk, which takes what is
+	// written to it only: default 16384, at least 256, at most 1048576. It
+	// stays as it is made.
+	DiskMB int `json:"disk_mb,omitempty"`
 	// TimeoutMS ends the primary process (SIGTERM, then the machine) after
 	// so many milliseconds of running; 0 means never. The exit code is 124
 	// then, as timeout(1) has it, from the moment the time is up.
@@ -125,6 +129,7 @@ type Instance struct {
 	User     string            `json:"user,omitempty"`
 	MemoryMB int               `json:"memory_mb"`
 	VCPUs    int               `json:"vcpus"`
+	DiskMB   int               `json:"disk_mb"`
 	// OwnerUID is the user that created the instance.
 	OwnerUID  uint32    `json:"owner_uid"`
 	CreatedAt time.Time `json:"created_at"`

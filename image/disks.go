@@ -43,10 +43,13 @@ func (s *Local) diskPath(id string) (string, error) {
 }
 
 // CreateDisk makes the writable disk named id. It is whole or not there.
-func (s *Local) CreateDisk(ctx context.Context, id string) error {
+func (s *Local) CreateDisk(ctx context.Context, id string, size int64) error {
 	path, err := s.diskPath(id)
 	if err != nil {
 		return err
+	}
+	if size < MinDisk || size > MaxDisk || size%(1<<20) != 0 {
+		return api.Errorf(api.InvalidArgument, "disk of %d bytes: expected whole MiB, 256 to %d", size, MaxDisk>>20)
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return api.Errorf(api.Exists, "disk %q exists already", id)
@@ -56,7 +59,7 @@ func (s *Local) CreateDisk(ctx context.Context, id string) error {
 		return failure(err)
 	}
 	defer release()
-	if err := s.copyTemplate(ctx, path); errors.Is(err, fs.ErrExist) {
+	if err := s.newDisk(ctx, path, size); errors.Is(err, fs.ErrExist) {
 		return api.Errorf(api.Exists, "disk %q exists already", id)
 	} else if err != nil {
 		return failure(fmt.Errorf("create disk %q: %w", id, err))
@@ -64,21 +67,16 @@ func (s *Local) CreateDisk(ctx context.Context, id string) error {
 	return nil
 }
 
-// copyTemplate copies the template beside path and gives it that name unless
+// newDisk makes an empty file system beside path and gives it that name unless
 // it is taken.
-func (s *Local) copyTemplate(ctx context.Context, path string) error {
-	from, err := s.openTemplate(ctx)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
+func (s *Local) newDisk(ctx context.Context, path string, size int64) error {
 	to, err := os.CreateTemp(s.disks, ".tmp-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(to.Name())
 	defer to.Close()
-	if err := cloneFile(to, from); err != nil {
+	if err := s.empty(ctx, to, size); err != nil {
 		return err
 	}
 	// A machine's worker gives the file to its own group, which must then be
@@ -90,6 +88,20 @@ func (s *Local) copyTemplate(ctx context.Context, path string) error {
 		return err
 	}
 	return os.Link(to.Name(), path)
+}
+
+// empty makes a file an empty file system: one of the usual size by copying
+// the template.
+func (s *Local) empty(ctx context.Context, to *os.File, size int64) error {
+	if size != DiskSize {
+		return s.format(ctx, to, size)
+	}
+	from, err := s.openTemplate(ctx)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return cloneFile(to, from)
 }
 
 // openTemplate opens the empty file system, which it makes the first time.
@@ -115,29 +127,37 @@ func (s *Local) openTemplate(ctx context.Context) (*os.File, error) {
 }
 
 func (s *Local) makeTemplate(ctx context.Context, path string) error {
-	program, err := findProgram(s.mke2fs)
-	if err != nil {
-		return err
-	}
 	tmp, err := os.CreateTemp(s.disks, ".tmp-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
-	if err := tmp.Truncate(DiskSize); err != nil {
+	if err := s.format(ctx, tmp, DiskSize); err != nil {
 		return err
-	}
-	cmd := exec.CommandContext(ctx, program, append(templateArgs, tmp.Name())...)
-	cmd.Env = []string{"MKE2FS_CONFIG=/dev/null", "E2FSPROGS_FAKE_TIME=1", "LC_ALL=C"}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-		return fmt.Errorf("mke2fs: %w: %s", err, bytes.TrimSpace(lines[len(lines)-1]))
 	}
 	if err := tmp.Sync(); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// format makes an empty file system of size bytes in a file.
+func (s *Local) format(ctx context.Context, f *os.File, size int64) error {
+	program, err := findProgram(s.mke2fs)
+	if err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, append(templateArgs, f.Name())...)
+	cmd.Env = []string{"MKE2FS_CONFIG=/dev/null", "E2FSPROGS_FAKE_TIME=1", "LC_ALL=C"}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+		return fmt.Errorf("mke2fs: %w: %s", err, bytes.TrimSpace(lines[len(lines)-1]))
+	}
+	return nil
 }
 
 // mke2fsPaths is where mke2fs may be, also where PATH of a daemon or of a user

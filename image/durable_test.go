@@ -200,7 +200,7 @@ func TestAFullDiskIsToldAndNothingIsLeft(t *testing.T) {
 	onlyImages(t, dir, 0)
 	created := 0
 	for ; created < 1000; created++ {
-		if err = s.CreateDisk(t.Context(), fmt.Sprintf("d%d", created)); err != nil {
+		if err = s.CreateDisk(t.Context(), fmt.Sprintf("d%d", created), image.DiskSize); err != nil {
 			break
 		}
 	}
@@ -220,7 +220,7 @@ func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), image.Options{})
 	s.WithoutMke2fs()
-	if err := s.CreateDisk(t.Context(), "d"); api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "apt install e2fsprogs") {
+	if err := s.CreateDisk(t.Context(), "d", image.DiskSize); api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "apt install e2fsprogs") {
 		t.Errorf("create disk: %v", err)
 	}
 }

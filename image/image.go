@@ -37,10 +37,17 @@ type Progress struct {
 	Done, Total int64
 }
 
-// DiskSize is the virtual size in bytes of every image disk and every
-// writable disk. It is constant, the files being sparse, so that a machine
-// restored from a template may be given another disk.
+// DiskSize is the virtual size in bytes of every image disk, and of a writable
+// disk of which nobody said another. It is constant, the files being sparse,
+// so that a machine restored from a template may be given another disk.
 const DiskSize = 16 << 30
+
+// The bounds of a writable disk: the least holds a journal and something to
+// work with, the most is far below what one file of ext4, XFS or btrfs can be.
+const (
+	MinDisk = 256 << 20
+	MaxDisk = 1 << 40
+)
 
 // Store keeps images and disks. Errors are *api.Error: NotFound for an image
 // that is not there, InvalidArgument for one that is broken, LimitExceeded
@@ -53,9 +60,10 @@ type Store interface {
 	Prepare(ctx context.Context, ref string, progress func(Progress)) (Image, error)
 	// Open opens the disk of a prepared image read-only.
 	Open(ctx context.Context, digest string) (*os.File, error)
-	// CreateDisk makes the writable disk named id, an empty ext4 of DiskSize;
-	// Exists if there is one.
-	CreateDisk(ctx context.Context, id string) error
+	// CreateDisk makes the writable disk named id, an empty ext4 of size bytes,
+	// whole MiB from MinDisk to MaxDisk; Exists if there is one. The file is
+	// sparse: it takes what is written to it.
+	CreateDisk(ctx context.Context, id string, size int64) error
 	// OpenDisk opens a writable disk read-write.
 	OpenDisk(ctx context.Context, id string) (*os.File, error)
 	// DeleteDisk deletes a writable disk; one that is not there is no error.

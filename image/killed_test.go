@@ -36,7 +36,7 @@ func workUntilKilled(dir, layout string) {
 	}
 	for i := 0; ; i++ {
 		fmt.Println("disk")
-		if err := s.CreateDisk(context.Background(), fmt.Sprintf("d%d-%d", os.Getpid(), i)); err != nil {
+		if err := s.CreateDisk(context.Background(), fmt.Sprintf("d%d-%d", os.Getpid(), i), image.DiskSize); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

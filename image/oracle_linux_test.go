@@ -231,7 +231,7 @@ func TestTheDiskPassesFsck(t *testing.T) {
 func TestAWritableDiskIsSparseAndPassesFsck(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir(), image.Options{})
-	if err := s.CreateDisk(t.Context(), "d"); err != nil {
+	if err := s.CreateDisk(t.Context(), "d", image.DiskSize); err != nil {
 		t.Fatal(err)
 	}
 	f, err := s.OpenDisk(t.Context(), "d")

@@ -220,12 +220,12 @@ func (s suite) stopAndStart() {
 func (s suite) readBack() {
 	spec := api.InstanceSpec{
 		Handle: "web-1.a_b", Command: []string{"sleep", "ünï", ""}, Env: map[string]string{"A": "1", "B": "x=y z"},
-		Workdir: "/tmp", User: "nobody", MemoryMB: 256, VCPUs: 2,
+		Workdir: "/tmp", User: "nobody", MemoryMB: 256, VCPUs: 2, DiskMB: 1024,
 	}
 	in := s.create(spec)
 	want := api.Instance{
 		Handle: spec.Handle, Command: spec.Command, Env: spec.Env, Workdir: "/tmp", User: "nobody",
-		MemoryMB: 256, VCPUs: 2, Enabled: true, State: api.StateStarting, Phase: api.PhaseStarting, OwnerUID: uint32(os.Getuid()),
+		MemoryMB: 256, VCPUs: 2, DiskMB: 1024, Enabled: true, State: api.StateStarting, Phase: api.PhaseStarting, OwnerUID: uint32(os.Getuid()),
 		ID: in.ID, CreatedAt: in.CreatedAt, Machine: in.Machine, Restart: api.RestartNever, Starts: 1,
 	}
 	if diff := cmp.Diff(want, in); diff != "" {

@@ -25,6 +25,8 @@ func (s suite) refusals() {
 		"huge command":        {api.InstanceSpec{Command: strings.Fields(strings.Repeat("x ", 600_000))}, api.InvalidArgument, "bytes"},
 		"little memory":       {api.InstanceSpec{Command: sleep, MemoryMB: 127}, api.InvalidArgument, "128"},
 		"negative memory":     {api.InstanceSpec{Command: sleep, MemoryMB: -1}, api.InvalidArgument, "128"},
+		"little disk":         {api.InstanceSpec{Command: sleep, DiskMB: 255}, api.InvalidArgument, "256"},
+		"absurd disk":         {api.InstanceSpec{Command: sleep, DiskMB: 1<<20 + 1}, api.LimitExceeded, "1 TiB"},
 		"absurd memory":       {api.InstanceSpec{Command: sleep, MemoryMB: 99999999}, api.LimitExceeded, "memory"},
 		"negative cpus":       {api.InstanceSpec{Command: sleep, VCPUs: -1}, api.InvalidArgument, "cpus"},
 		"absurd cpus":         {api.InstanceSpec{Command: sleep, VCPUs: 500}, api.LimitExceeded, "cpus"},

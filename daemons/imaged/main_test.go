@@ -12,6 +12,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/bus/bustest"
+	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 	"github.com/xfeldman/aegisvm/image/imagetest"
 )
@@ -75,7 +76,7 @@ func TestTheDaemonServesPreparesAndLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.CreateDisk(ctx, "kept"); err != nil {
+	if err := client.CreateDisk(ctx, "kept", image.DiskSize); err != nil {
 		t.Fatal(err)
 	}
 	d.Process.Kill()

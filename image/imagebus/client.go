@@ -129,8 +129,8 @@ func (c *Client) open(ctx context.Context, method, name string) (*os.File, error
 }
 
 // CreateDisk implements image.Store.
-func (c *Client) CreateDisk(ctx context.Context, id string) error {
-	return c.write(ctx, "CreateDisk", id)
+func (c *Client) CreateDisk(ctx context.Context, id string, size int64) error {
+	return c.write(ctx, "CreateDisk", id, size)
 }
 
 // DeleteDisk implements image.Store.
@@ -138,13 +138,13 @@ func (c *Client) DeleteDisk(ctx context.Context, id string) error {
 	return c.write(ctx, "DeleteDisk", id)
 }
 
-func (c *Client) write(ctx context.Context, method, id string) error {
+func (c *Client) write(ctx context.Context, method, id string, more ...any) error {
 	if err := sendable(id); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
 	defer cancel()
-	return c.manager.Call(ctx, method, bus.Args{id})
+	return c.manager.Call(ctx, method, append(bus.Args{id}, more...))
 }
 
 // Disks implements image.Store.

@@ -74,8 +74,8 @@ func (s *server) methods() bus.Methods {
 			return r.Send(f), err
 		},
 		"ListImages": s.list,
-		"CreateDisk": func(ctx context.Context, _ *bus.Request, id string) error {
-			return s.store.CreateDisk(ctx, id)
+		"CreateDisk": func(ctx context.Context, _ *bus.Request, id string, size int64) error {
+			return s.store.CreateDisk(ctx, id, size)
 		},
 		"OpenDisk": func(ctx context.Context, r *bus.Request, id string) (dbus.UnixFD, error) {
 			f, err := s.store.OpenDisk(ctx, id)

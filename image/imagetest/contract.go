@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"os"
 	"testing"
 
@@ -29,6 +31,7 @@ func Contract(t *testing.T, open func(t *testing.T, base string) image.Store) {
 		"a caller that gives up gets the context's error": testCancel,
 		"a writable disk lives from create to delete":     testDisk,
 		"disk names are checked":                          testDiskNames,
+		"disks have the size that was asked for":          testDiskSizes,
 		"one of many creators of a disk wins":             testCreators,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -211,10 +214,10 @@ func testCancel(t *testing.T, s image.Store, _ string) {
 
 func testDisk(t *testing.T, s image.Store, _ string) {
 	ctx := t.Context()
-	if err := s.CreateDisk(ctx, "one"); err != nil {
+	if err := s.CreateDisk(ctx, "one", image.DiskSize); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, "created twice", s.CreateDisk(ctx, "one"), api.Exists)
+	refused(t, "created twice", s.CreateDisk(ctx, "one", image.DiskSize), api.Exists)
 	f, err := s.OpenDisk(ctx, "one")
 	if err != nil {
 		t.Fatal(err)
@@ -243,9 +246,35 @@ func testDisk(t *testing.T, s image.Store, _ string) {
 	refused(t, "deleted", err, api.NotFound)
 }
 
+func testDiskSizes(t *testing.T, s image.Store, _ string) {
+	for name, size := range map[string]int64{"least": image.MinDisk, "odd": 300 << 20, "most": image.MaxDisk} {
+		if err := s.CreateDisk(t.Context(), name, size); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		f, err := s.OpenDisk(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		// Blocks of 4096 bytes, counted in the superblock's two halves.
+		var super [1024]byte
+		if _, err := f.ReadAt(super[:], 1024); err != nil {
+			t.Fatal(err)
+		}
+		blocks := int64(binary.LittleEndian.Uint32(super[4:])) | int64(binary.LittleEndian.Uint32(super[0x150:]))<<32
+		if end, err := f.Seek(0, io.SeekEnd); err != nil || end != size || blocks*4096 != size {
+			t.Errorf("%s: a file of %d bytes with %d blocks, %v; expected %d bytes", name, end, blocks, err, size)
+		}
+	}
+	for _, size := range []int64{-1, 0, image.MinDisk - 1, image.MinDisk + 1, image.MaxDisk + 1<<20, math.MaxInt64} {
+		refused(t, fmt.Sprint(size), s.CreateDisk(t.Context(), "refused", size), api.InvalidArgument)
+	}
+}
+
 func testDiskNames(t *testing.T, s image.Store, _ string) {
 	for _, id := range []string{"", ".", "..", "../x", "a/b", ".template", "a b", "a\x01", string(make([]byte, 64))} {
-		refused(t, id, s.CreateDisk(t.Context(), id), api.InvalidArgument)
+		refused(t, id, s.CreateDisk(t.Context(), id, image.DiskSize), api.InvalidArgument)
 		refused(t, id, s.DeleteDisk(t.Context(), id), api.InvalidArgument)
 		_, err := s.OpenDisk(t.Context(), id)
 		refused(t, id, err, api.InvalidArgument)
@@ -257,7 +286,7 @@ func testCreators(t *testing.T, s image.Store, _ string) {
 	won := make(chan bool, 8)
 	for range cap(won) {
 		g.Go(func() error {
-			err := s.CreateDisk(t.Context(), "contested")
+			err := s.CreateDisk(t.Context(), "contested", image.DiskSize)
 			won <- err == nil
 			if api.CodeOf(err) == api.Exists {
 				return nil

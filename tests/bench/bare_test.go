@@ -39,7 +39,7 @@ func newBare(tb testing.TB) *bare {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := store.CreateDisk(tb.Context(), "bare"); err != nil {
+	if err := store.CreateDisk(tb.Context(), "bare", image.DiskSize); err != nil {
 		tb.Fatal(err)
 	}
 	guest := testbed.Guest(tb)

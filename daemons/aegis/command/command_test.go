@@ -163,6 +163,7 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		{[]string{"secret", "set", "A", "--from-file", "/no/such/file"}, 1, "value: open /no/such/file: no such file or directory"},
 		{[]string{"secret", "set", "A", "-"}, 1, "secret A: its value is empty: give one, or delete the secret"},
 		{[]string{"run", "--memory", "0", "true"}, 125, "memory of 0 MiB: a guest needs at least 128"},
+		{[]string{"run", "--disk", "0", "true"}, 125, "disk of 0 MiB: at least 256 are needed"},
 		{[]string{"run", "--memory", "-1G", "true"}, 125, "memory of -1024 MiB: a guest needs at least 128"},
 		{[]string{"run", "--memory=-18014398509481983G", "true"}, 125, "memory of -2199023254528 MiB: a guest needs at least 128"},
 		{[]string{"run", "--", "printf", "\xff"}, 125, `argument 1, "\xff": expected UTF-8: pass other bytes through stdin (-i) or a file`},
@@ -228,11 +229,11 @@ func TestRunTurnsFlagsIntoASpec(t *testing.T) {
 		{[]string{"--", "--strange"}, api.InstanceSpec{Command: []string{"--strange"}}},
 		{
 			[]string{
-				"--image", "/img", "--name", "web", "-i", "--cpus", "2", "--memory", "1G", "--env", "A=1", "--env", "B=",
+				"--image", "/img", "--name", "web", "-i", "--cpus", "2", "--memory", "1G", "--disk", "50G", "--env", "A=1", "--env", "B=",
 				"--workdir", "/tmp", "--user", "nobody", "--timeout", "1m30s", "true",
 			},
 			api.InstanceSpec{
-				Command: []string{"true"}, ImageRef: "/img", Handle: "web", Stdin: true, VCPUs: 2, MemoryMB: 1024,
+				Command: []string{"true"}, ImageRef: "/img", Handle: "web", Stdin: true, VCPUs: 2, MemoryMB: 1024, DiskMB: 51200,
 				Env: map[string]string{"A": "1", "B": ""}, Workdir: "/tmp", User: "nobody", TimeoutMS: 90000,
 			},
 		},

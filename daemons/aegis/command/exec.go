@@ -75,9 +75,7 @@ func (f *execFlags) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&f.attach, "attach", "", "connect with the detached program of this `ID`")
 	flags.BoolVar(&f.list, "list", false, "list the programs of the machine")
 	outputFlag(cmd, &f.output)
-	for _, hidden := range []string{"timeout", "env"} {
-		flags.Lookup(hidden).DefValue = "" // the texts say it
-	}
+	flags.Lookup("env").DefValue = "" // there is none
 }
 
 // check refuses what does not go together.

@@ -81,6 +81,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Hostname", in.Hostname},
 		{"Labels", labelText(in.Labels)},
 		{"Memory", fmt.Sprintf("%d MiB", in.MemoryMB)},
+		{"Disk", fmt.Sprintf("%d MiB", in.DiskMB)},
 		{"Processors", fmt.Sprint(in.VCPUs)},
 		{"Idle", in.Idle},
 		{"Restart", restartText(in)},

@@ -57,7 +57,6 @@ in local time, or as a duration before now, such as 90s or 1h30m.`,
 	flags.Var(&f.since, "since", "nothing from before this time")
 	flags.Var(&f.until, "until", "nothing from after this time")
 	flags.IntVarP(&f.tail, "tail", "n", 0, "only so many of the last lines that are there")
-	flags.Lookup("tail").DefValue = "" // none is all
 	flags.StringVar(&f.source, "source", "", "only the lines of server (the program), exec or system (aegisd)")
 	flags.StringVar(&f.execID, "exec-id", "", "only the lines of this exec")
 	flags.BoolVarP(&f.timestamps, "timestamps", "t", false, "begin each line with its time")

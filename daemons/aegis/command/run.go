@@ -20,7 +20,7 @@ type runFlags struct {
 	streamFlags
 	workspace      workspaceFlags
 	cpus           processors
-	memory         memory
+	memory, disk   memory
 	env            variables
 	timeout        time.Duration
 	life           lifeFlags
@@ -74,11 +74,12 @@ func (f *runFlags) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "name", "", "name of the machine")
 	flags.Var(&f.cpus, "cpus", "virtual processors (default 1)")
 	flags.Var(&f.memory, "memory", "memory in MiB, or such as 1G (default 512)")
+	flags.Var(&f.disk, "disk", "size of the machine's own disk in MiB, or such as 50G; it takes what is written only (default 16G)")
 	f.env.addFlags(cmd)
 	flags.StringVar(&f.workdir, "workdir", "", "working directory in the machine (default the image's)")
 	flags.StringVar(&f.user, "user", "", "NAME, UID, NAME:GROUP or UID:GID (default the image's)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the program after this time, such as 90s (default never)")
-	for _, hidden := range []string{"cpus", "memory", "timeout", "env"} {
+	for _, hidden := range []string{"cpus", "memory", "disk", "env"} {
 		flags.Lookup(hidden).DefValue = "" // the texts say it
 	}
 	f.life.addFlags(cmd)
@@ -131,6 +132,8 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 		return api.InstanceSpec{}, err
 	case given("memory") && f.memory <= 0:
 		return api.InstanceSpec{}, fmt.Errorf("memory of %d MiB: a guest needs at least 128", f.memory)
+	case given("disk") && f.disk <= 0:
+		return api.InstanceSpec{}, fmt.Errorf("disk of %d MiB: at least 256 are needed", f.disk)
 	case given("cpus") && f.cpus <= 0:
 		return api.InstanceSpec{}, fmt.Errorf("%d cpus: a guest needs at least 1", f.cpus)
 	case given("timeout") && f.timeout < time.Millisecond:
@@ -146,7 +149,7 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 	spec := api.InstanceSpec{
 		Workspace: workspace,
 		Handle:    f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
-		MemoryMB: int(f.memory), VCPUs: int(f.cpus), TimeoutMS: f.timeout.Milliseconds(),
+		MemoryMB: int(f.memory), VCPUs: int(f.cpus), DiskMB: int(f.disk), TimeoutMS: f.timeout.Milliseconds(),
 		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
 	}
 	f.life.apply(&spec)

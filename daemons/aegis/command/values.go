@@ -22,6 +22,8 @@ func (m *memory) Set(s string) error {
 		digits = d
 	} else if d, ok := strings.CutSuffix(trimmed, "g"); ok {
 		digits, unit = d, 1024
+	} else if d, ok := strings.CutSuffix(trimmed, "t"); ok {
+		digits, unit = d, 1024*1024
 	}
 	n, err := whole(digits)
 	if err != nil {

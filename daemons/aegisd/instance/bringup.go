@@ -99,7 +99,7 @@ func (o *owner) progress() func(image.Progress) {
 }
 
 func (o *owner) startMachine(b *boot, img image.Image) error {
-	err := o.svc.Images.CreateDisk(b.ctx, o.id)
+	err := o.svc.Images.CreateDisk(b.ctx, o.id, int64(o.spec.DiskMB)<<20)
 	if err != nil && api.CodeOf(err) != api.Exists {
 		return fmt.Errorf("making the disk: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/proto"
+	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
@@ -80,7 +81,7 @@ func TestAManagerThatIsAwayLosesNoProgram(t *testing.T) {
 
 func TestDaemonThatStartsRemovesWhatNobodyOwns(t *testing.T) {
 	w := newWorld(t)
-	w.images.CreateDisk(t.Context(), "inst-orphan")
+	w.images.CreateDisk(t.Context(), "inst-orphan", image.DiskSize)
 	if _, err := w.machines.Start(t.Context(), vmm.Spec{ID: "m-orphan"}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package instance
 import (
 	"cmp"
 	"runtime"
+
+	"github.com/xfeldman/aegisvm/image"
 )
 
 // Limits are what instances may ask for.
@@ -19,6 +21,9 @@ type Limits struct {
 const (
 	minMemoryMiB     = 128
 	defaultMemoryMiB = 512
+	minDiskMiB       = image.MinDisk >> 20
+	defaultDiskMiB   = image.DiskSize >> 20
+	maxDiskMiB       = image.MaxDisk >> 20
 	maxVCPUs         = 8
 	defaultVCPUs     = 1
 	maxHandle        = 63

@@ -25,6 +25,9 @@ func withDefaults(spec api.InstanceSpec) api.InstanceSpec {
 	if spec.VCPUs == 0 {
 		spec.VCPUs = defaultVCPUs
 	}
+	if spec.DiskMB == 0 {
+		spec.DiskMB = defaultDiskMiB
+	}
 	if spec.Restart == "" {
 		spec.Restart = api.RestartNever
 	}
@@ -122,6 +125,10 @@ func (l Limits) checkSize(spec api.InstanceSpec) error {
 		return invalid("memory of %d MiB: a guest needs at least %d", spec.MemoryMB, minMemoryMiB)
 	case spec.MemoryMB > l.MemoryMiB:
 		return api.Errorf(api.LimitExceeded, "memory of %d MiB: this host has %d: ask for less", spec.MemoryMB, l.MemoryMiB)
+	case spec.DiskMB < minDiskMiB:
+		return invalid("disk of %d MiB: at least %d are needed", spec.DiskMB, minDiskMiB)
+	case spec.DiskMB > maxDiskMiB:
+		return api.Errorf(api.LimitExceeded, "disk of %d MiB: at most %d (1 TiB) are possible", spec.DiskMB, maxDiskMiB)
 	case spec.VCPUs < 1:
 		return invalid("%d cpus: expected 1 to %d", spec.VCPUs, cpus)
 	case spec.VCPUs > cpus:

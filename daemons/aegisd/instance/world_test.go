@@ -265,7 +265,7 @@ func (i *images) Open(ctx context.Context, digest string) (*os.File, error) {
 	return os.Open(filepath.Join(i.dir, "image"))
 }
 
-func (i *images) CreateDisk(_ context.Context, id string) error {
+func (i *images) CreateDisk(_ context.Context, id string, _ int64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
