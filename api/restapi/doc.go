@@ -45,8 +45,10 @@
 //	GET    /v1/workspaces               workspaces       200 [workspace]
 //	DELETE /v1/workspaces/{name}        delete           200 {"status":"deleted"}
 //	POST   /v1/workspaces/prune         [?dry_run=BOOL]  200 [workspace]
+//	GET    /v1/openapi.json                              200 openapi.json
 //
-// openapi.json beside this file says the same for machines. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
+// openapi.json beside this file says the same for machines. What older daemons
+// had below tether, kits and kit-config is answered with 503. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
 //
 // Attach and rejoin ask for "Upgrade: aegis-streams". After the 101 the client writes
 // one byte and the server answers with one message: a byte that tells which

@@ -131,6 +131,10 @@ func TestWireShapes(t *testing.T) {
 		"attach by GET":    {"GET", "/v1/instances/x/attach", "", 405, ""},
 		"plain attach":     {"POST", "/v1/instances/x/attach", "", 400, "Upgrade: aegis-streams"},
 		"unknown path":     {"GET", "/v2/instances", "", 404, ""},
+		"its description":  {"GET", "/v1/openapi.json", "", 200, `"openapi": "3.1.0"`},
+		"later message":    {"POST", "/v1/instances/x/tether", "{}", 503, `"code":"Unavailable"`},
+		"later kits":       {"GET", "/v1/kits", "", 503, "no kits yet"},
+		"no value":         {"GET", "/v1/secrets/KEY", "", 405, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, body, header := raw(t, path, c.method, c.url, c.body)

@@ -56,6 +56,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 	all := s.instanceRoutes()
 	maps.Copy(all, s.lifeRoutes())
 	maps.Copy(all, s.imageRoutes())
+	maps.Copy(all, s.laterRoutes())
 	return all
 }
 
@@ -70,6 +71,7 @@ func (s *Server) instanceRoutes() map[string]http.HandlerFunc {
 		"POST /v1/instances/{id}/signal": s.signal,
 		"POST /v1/instances/{id}/attach": s.attach,
 		"GET /v1/status":                 s.status,
+		"GET /v1/openapi.json":           s.describe,
 		"GET /v1/events":                 s.events,
 		"PUT /v1/secrets/{name}":         s.setSecret,
 		"GET /v1/secrets":                s.secrets,
