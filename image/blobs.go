@@ -11,12 +11,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/umoci/oci/cas/dir"
-
-	"github.com/xfeldman/aegisvm/image/registry"
 )
 
 // What was pulled or loaded is kept as an OCI layout of our own. umoci writes
@@ -25,10 +22,16 @@ import (
 // layout would overwrite index.json in place. What can be collected we find
 // ourselves, because umoci's gc knows no manifests of Docker's.
 
-// origin is where blobs come from that are not kept yet. What it says is
-// checked.
+// origin is where blobs come from that are not kept yet: an archive or a folder.
+// What it says is checked.
 type origin interface {
 	Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// remoteOrigin is a registry, whose connections break. It may give a blob from
+// its beginning instead of the byte that was asked for.
+type remoteOrigin interface {
+	OpenFrom(ctx context.Context, d ocispec.Descriptor, at int64) (body io.ReadCloser, from int64, err error)
 }
 
 // openKept makes the layout where there is none: whole, or not at all.
@@ -115,13 +118,30 @@ func (v *verified) Read(p []byte) (int, error) {
 // intake brings the blobs of one image into the layout, those it has not.
 type intake struct {
 	store *Local
-	from  origin
 	p     *progress
+	// bring brings one of them.
+	bring func(ctx context.Context, what string, d ocispec.Descriptor) error
 	// counting is set while layers are brought, which p counts.
 	counting bool
 }
 
-const tries = 3
+// fromArchive brings blobs of an archive or a folder.
+func (s *Local) fromArchive(o origin, p *progress) *intake {
+	in := &intake{store: s, p: p}
+	in.bring = func(ctx context.Context, what string, d ocispec.Descriptor) error {
+		return in.transfer(ctx, what, d, o)
+	}
+	return in
+}
+
+// fromRegistry brings blobs of a registry.
+func (s *Local) fromRegistry(o remoteOrigin, p *progress) *intake {
+	in := &intake{store: s, p: p}
+	in.bring = func(ctx context.Context, what string, d ocispec.Descriptor) error {
+		return in.download(ctx, what, d, o)
+	}
+	return in
+}
 
 // obtain brings one blob. One that an earlier, unfinished pull brought is
 // verified instead; two that want the same share the work.
@@ -135,17 +155,7 @@ func (in *intake) obtain(ctx context.Context, what string, d ocispec.Descriptor)
 		in.count(d.Size)
 		return nil
 	}
-	counted := int64(0)
-	for try := 1; ; try++ {
-		err := in.transfer(ctx, what, d, &counted)
-		if err == nil || !registry.Failed(err) || try == tries {
-			return err
-		}
-		in.store.log.Info("transfer broke off", "digest", d.Digest, "try", try, "error", err)
-		if err := rest(ctx, time.Duration(try)*200*time.Millisecond); err != nil {
-			return err
-		}
-	}
+	return in.bring(ctx, what, d)
 }
 
 func (in *intake) count(n int64) {
@@ -154,31 +164,23 @@ func (in *intake) count(n int64) {
 	}
 }
 
-// transfer copies a blob. Bytes that an earlier try counted are not counted
-// again.
-func (in *intake) transfer(ctx context.Context, what string, d ocispec.Descriptor, counted *int64) error {
-	r, err := in.from.Open(ctx, d)
+// transfer copies a blob.
+func (in *intake) transfer(ctx context.Context, what string, d ocispec.Descriptor, from origin) error {
+	r, err := from.Open(ctx, d)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer r.Close()
-	at := int64(0)
-	return in.store.put(ctx, what, d, readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		n, err := r.Read(p)
-		if at += int64(n); at > *counted && at <= d.Size {
-			in.count(at - *counted)
-			*counted = at
-		}
-		return n, err
-	}))
+	return in.store.put(ctx, what, d, &progressReader{ctx: ctx, r: r, p: in.counter()})
 }
 
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+// counter is who is to be told of bytes, if anybody.
+func (in *intake) counter() *progress {
+	if in.counting {
+		return in.p
+	}
+	return nil
+}
 
 // sound tells whether a blob is kept, to its last byte.
 func (s *Local) sound(ctx context.Context, d ocispec.Descriptor) bool {
@@ -193,16 +195,4 @@ func (s *Local) sound(ctx context.Context, d ocispec.Descriptor) bool {
 	v := &verified{want: d, r: &progressReader{ctx: ctx, r: f}, hash: sha256.New()}
 	_, err = io.Copy(io.Discard, v)
 	return err == nil
-}
-
-// rest waits between two tries.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -18,7 +18,7 @@ func writeSynced(name string, data []byte) error {
 	return f.Sync()
 }
 
-// moveSynced moves a finished directory to its place for good.
+// moveSynced moves a finished file or directory to its place for good.
 func moveSynced(from, to string) error {
 	if err := syncDir(from); err != nil {
 		return err

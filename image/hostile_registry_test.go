@@ -36,10 +36,10 @@ func TestLyingRegistriesAreRefused(t *testing.T) {
 	}{
 		"a layer of other content": {func(t *testing.T, dir string, m ocispec.Manifest, _ ocispec.Descriptor) {
 			flip(t, imagetest.BlobPath(dir, m.Layers[0]))
-		}, api.InvalidArgument, "something else"},
+		}, api.InvalidArgument, "layer 1 of 2 is damaged: expected sha256:"},
 		"a layer that is shorter": {func(t *testing.T, dir string, m ocispec.Manifest, _ ocispec.Descriptor) {
 			resize(t, imagetest.BlobPath(dir, m.Layers[0]), -1)
-		}, api.InvalidArgument, "something else"},
+		}, api.InvalidArgument, "layer 1 of 2 is damaged: expected 8704 bytes, found 8703"},
 		"a layer that is longer": {func(t *testing.T, dir string, m ocispec.Manifest, _ ocispec.Descriptor) {
 			resize(t, imagetest.BlobPath(dir, m.Layers[0]), 1<<20)
 		}, api.InvalidArgument, "found more"},
@@ -51,7 +51,7 @@ func TestLyingRegistriesAreRefused(t *testing.T) {
 		}, api.InvalidArgument, "something else"},
 		"a configuration of other content": {func(t *testing.T, dir string, m ocispec.Manifest, _ ocispec.Descriptor) {
 			flip(t, imagetest.BlobPath(dir, m.Config))
-		}, api.InvalidArgument, "something else"},
+		}, api.InvalidArgument, "configuration is damaged: expected sha256:"},
 		"a size that is too small": {change(func(m *ocispec.Manifest) { m.Layers[0].Size-- }), api.InvalidArgument, "found more"},
 		"a size that is too large": {change(func(m *ocispec.Manifest) { m.Layers[0].Size++ }), api.InvalidArgument, "damaged"},
 		"a size below zero":        {change(func(m *ocispec.Manifest) { m.Layers[0].Size = -1 }), api.InvalidArgument, "has -1 bytes"},

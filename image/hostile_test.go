@@ -152,6 +152,9 @@ func nothingLeft(t *testing.T, store string) {
 			t.Errorf("left behind: %s", l.Name())
 		}
 	}
+	if begun := partials(t, store); len(begun) > 0 {
+		t.Errorf("downloads left behind: %v", begun)
+	}
 }
 
 func TestHostileLayersAreRefused(t *testing.T) {

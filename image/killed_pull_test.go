@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,27 @@ func TestAPullKilledAnywhereLeavesAWholeStore(t *testing.T) {
 	if n := blobs(t, dir); n != 0 {
 		t.Errorf("%d blobs are left", n)
 	}
+}
+
+func TestAPullGoesOnWhereAKilledOneWas(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	r := serve(t, 4_000_000, func(w http.ResponseWriter, b []byte, _ string) {
+		head(w, http.StatusOK, len(b), "")
+		w.Write(b[:3_000_000])
+		http.NewResponseController(w).Flush()
+		<-gone // or the line would break before the process is killed
+	})
+	dir, config, ref := t.TempDir(), r.Config(t), r.Host+"/img:1"
+	killPull(t, dir, config, ref, 3) // resolving, and downloading: 1 and 2 MiB
+	close(gone)
+	had := partials(t, dir)[string(r.layer.Digest)]
+	if had < 2<<20 || had > 3_000_000 {
+		t.Errorf("%d bytes are kept", had)
+	}
+	s := open(t, dir, image.Options{Registry: registry.Options{Config: config}})
+	pull(t, s, ref, "")
+	r.wantAsked(t, 0, int(had))
 }
 
 // killPull starts a process and kills it when it has said so many lines.

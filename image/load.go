@@ -84,7 +84,7 @@ func (s *Local) load(ctx context.Context, f *os.File, name string, p *progress) 
 func (s *Local) takeAll(ctx context.Context, roots []ocispec.Descriptor, from origin, name string, p *progress) ([]string, error) {
 	var digests []string
 	for _, root := range roots {
-		_, d, err := s.acquire(ctx, root, from, p)
+		_, d, err := s.acquire(ctx, root, s.fromArchive(from, p))
 		if err != nil {
 			return nil, fmt.Errorf("image %.100s: %w", root.Digest, err)
 		}

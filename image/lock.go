@@ -84,30 +84,32 @@ func lockFile(ctx context.Context, path string, how int) (unlock func(), err err
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, how|unix.LOCK_NB); err == nil {
-		return func() { f.Close() }, nil
-	} else if !errors.Is(err, unix.EWOULDBLOCK) {
-		f.Close()
+	if err := lockOpen(ctx, f, how); err != nil {
 		return nil, err
 	}
-	return waitFile(ctx, f, how)
+	return func() { f.Close() }, nil
 }
 
-// waitFile waits for the lock of f. A waiter that gives up leaves a goroutine
+// lockOpen locks f, or closes it. A waiter that gives up leaves a goroutine
 // that ends when the other process releases the lock.
-func waitFile(ctx context.Context, f *os.File, how int) (unlock func(), err error) {
+func lockOpen(ctx context.Context, f *os.File, how int) error {
+	if err := flock(f, how|unix.LOCK_NB); err == nil {
+		return nil
+	} else if !errors.Is(err, unix.EWOULDBLOCK) {
+		f.Close()
+		return err
+	}
 	locked := make(chan error, 1)
 	go func() { locked <- flock(f, how) }()
 	select {
 	case err := <-locked:
 		if err != nil {
 			f.Close()
-			return nil, err
 		}
-		return func() { f.Close() }, nil
+		return err
 	case <-ctx.Done():
 		go func() { <-locked; f.Close() }()
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 

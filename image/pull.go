@@ -81,7 +81,7 @@ func (s *Local) pullFrom(ctx context.Context, n registry.Name, place *registry.R
 	if err := s.put(ctx, "manifest", root, bytes.NewReader(document)); err != nil {
 		return Image{}, err
 	}
-	img, d, err := s.acquire(ctx, root, place, p)
+	img, d, err := s.acquire(ctx, root, s.fromRegistry(place, p))
 	if err != nil {
 		return Image{}, err
 	}
@@ -91,8 +91,7 @@ func (s *Local) pullFrom(ctx context.Context, n registry.Name, place *registry.R
 // acquire keeps the image for our platform that root leads to, and builds its
 // disk. The caller has s.use, so that nothing of it is collected before it has
 // a name.
-func (s *Local) acquire(ctx context.Context, root ocispec.Descriptor, from origin, p *progress) (Image, ocispec.Descriptor, error) {
-	in := &intake{store: s, from: from, p: p}
+func (s *Local) acquire(ctx context.Context, root ocispec.Descriptor, in *intake) (Image, ocispec.Descriptor, error) {
 	l, err := openLayout(s.oci, s.arch)
 	if err != nil {
 		return Image{}, root, err
@@ -114,7 +113,7 @@ func (s *Local) acquire(ctx context.Context, root ocispec.Descriptor, from origi
 		return Image{}, d, err
 	}
 	l.obtain = nil // all is there
-	img, err := s.make(ctx, src, p)
+	img, err := s.make(ctx, src, in.p)
 	return img, d, err
 }
 
@@ -173,6 +172,9 @@ func (s *source) download(ctx context.Context, in *intake) error {
 			return broken("%s has the digest %.100q: expected sha256: and 64 hexadecimal digits", s.name(i), l.Digest)
 		}
 		total += l.Size
+	}
+	if err := in.store.trimPartials(limit); err != nil {
+		return err
 	}
 	in.p.begin(StageDownloading, total)
 	in.counting = true

@@ -81,12 +81,16 @@ func TestPullTakesThePlatformOfThisMachine(t *testing.T) {
 	r := imagetest.NewRegistry(t)
 	foreign, ours := imagetest.Of(entries{file("foreign", "")}), imagetest.Of(entries{file("ours", "")})
 	foreign.Arch = "s390x"
-	r.PushIndex(t, "img", "1", foreign, ours)
+	index := r.PushIndex(t, "img", "1", foreign, ours)
 	r.PushIndex(t, "img", "none", foreign)
 	s, _ := pulling(t, r)
 	img := pull(t, s, r.Host+"/img:1", "")
 	if got := names(t, s, img.Digest); !slices.Contains(got, "ours") {
 		t.Errorf("%q", got)
+	}
+	asked := r.Requests("/" + string(index.Manifests[1].Digest))
+	if diff := cmp.Diff([]string{"GET /v2/img/manifests/" + img.Digest}, asked); diff != "" {
+		t.Error(diff)
 	}
 	_, err := s.Pull(t.Context(), r.Host+"/img:none", "", nil)
 	if api.CodeOf(err) != api.InvalidArgument || !strings.Contains(err.Error(), "holds no image for linux/") {

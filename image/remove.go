@@ -113,14 +113,17 @@ func (s *Local) dropDisk(ctx context.Context, digest string) error {
 	return os.Rename(dir, filepath.Join(tmp, "image"))
 }
 
-// collect deletes the blobs that no image refers to, unless somebody is at
-// work now: then a later one does.
+// collect deletes the blobs that no image refers to, and the beginnings of
+// such, unless somebody is at work now: then a later one does.
 func (s *Local) collect(ctx context.Context) error {
 	unlock, ok, err := tryLockFile(s.lock.Name())
 	if err != nil || !ok {
 		return err
 	}
 	defer unlock()
+	if err := s.trimPartials(-1); err != nil {
+		return err
+	}
 	used, err := s.usedBlobs(ctx)
 	if err != nil {
 		s.log.Warn("blobs not collected", "error", err)

@@ -71,6 +71,7 @@ const maxBuilds = 1
 //	images/<sha256>/meta.json   its Image
 //	oci/                        an OCI layout: what was pulled or loaded, its
 //	                            index.json with the names
+//	partial/<sha256>            the beginning of a blob that is on its way
 //	disks/<id>                  the writable disks
 //	disks/.template-*           the empty ext4 that they are copies of
 //
@@ -79,7 +80,7 @@ const maxBuilds = 1
 // the directory.
 type Local struct {
 	images, disks string
-	oci           string
+	oci, partial  string
 	base          string
 	arch          string
 	limits        Limits
@@ -101,16 +102,18 @@ func Open(dir string, opts Options) (*Local, error) {
 		images: filepath.Join(dir, "images"),
 		disks:  filepath.Join(dir, "disks"),
 		oci:    filepath.Join(dir, "oci"),
-		base:   opts.Base,
-		arch:   runtime.GOARCH,
-		limits: opts.Limits.orDefault(),
-		log:    cmp.Or(opts.Log, slog.New(slog.DiscardHandler)).With("component", "image"),
-		builds: make(chan struct{}, maxBuilds),
-		mke2fs: mke2fsPaths,
+
+		partial: filepath.Join(dir, "partial"),
+		base:    opts.Base,
+		arch:    runtime.GOARCH,
+		limits:  opts.Limits.orDefault(),
+		log:     cmp.Or(opts.Log, slog.New(slog.DiscardHandler)).With("component", "image"),
+		builds:  make(chan struct{}, maxBuilds),
+		mke2fs:  mke2fsPaths,
 
 		registry: registry.New(opts.Registry),
 	}
-	for _, d := range []string{s.images, s.disks} {
+	for _, d := range []string{s.images, s.disks, s.partial} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, failure(fmt.Errorf("open image store: %w", err))
 		}
@@ -156,7 +159,7 @@ func (s *Local) sweep() error {
 			}
 		}
 	}
-	return nil
+	return s.trimPartials(s.limits.Packed)
 }
 
 var digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)

@@ -27,7 +27,7 @@ func (r *Repository) failure(err error) error {
 		return ours
 	case errors.As(err, &answer):
 		return r.refusal(answer)
-	case strings.HasPrefix(err.Error(), "manifest digest:"), strings.HasPrefix(err.Error(), "error verifying"):
+	case strings.HasPrefix(err.Error(), "manifest digest:"):
 		return api.Errorf(api.InvalidArgument, "%s sent something else than was asked for: %s", r.Host(), oneLine(err.Error()))
 	default:
 		return r.trouble(err)

@@ -76,7 +76,7 @@ func (g *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel(nil)
 		return nil, err
 	}
-	if isBlob(req) {
+	if isBlob(req) && resp.StatusCode/100 == 2 {
 		w.limit = -1
 	}
 	w.body, resp.Body = resp.Body, w

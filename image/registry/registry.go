@@ -8,14 +8,19 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -54,8 +59,12 @@ func (c *Client) Close() { c.guard.close() }
 
 // Repository is one place where an image may be: its registry or a mirror.
 type Repository struct {
-	ref    name.Reference
-	puller *remote.Puller
+	ref       name.Reference
+	keychain  authn.Keychain
+	transport http.RoundTripper
+
+	mu   sync.Mutex // guards the field below
+	conn *conn
 }
 
 // Repositories are the places to look for an image, in order.
@@ -77,7 +86,23 @@ func (c *Client) Repositories(n Name) ([]*Repository, error) {
 
 // retries: once more after a moment for what a busy registry may answer. The
 // caller tries blobs again by itself.
-var retries = remote.Backoff{Duration: 300 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 2}
+var (
+	busy = []int{
+		http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+	}
+	retries = remote.Backoff{Duration: 300 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 2}
+)
+
+// passing tells whether a failure may be over by now.
+func passing(err error) bool {
+	temporary, ok := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	return ok && temporary.Temporary() || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
 
 func (c *Client) repository(conf Config, place string, n Name) (*Repository, error) {
 	var opts []name.Option
@@ -89,15 +114,11 @@ func (c *Client) repository(conf Config, place string, n Name) (*Repository, err
 	if err != nil {
 		return nil, api.Errorf(api.InvalidArgument, "image %s at %s: %w", n, place, err)
 	}
-	puller, err := remote.NewPuller(
-		remote.WithTransport(c.guard.with(conf.Insecure)), remote.WithRetryBackoff(retries),
-		remote.WithAuthFromKeychain(keychain{c.keychain}), remote.WithUserAgent("aegisvm/"+api.Version),
-		remote.WithJobs(Jobs),
-	)
-	if err != nil {
-		return nil, err
-	}
-	return &Repository{ref, puller}, nil
+	return &Repository{ref: ref, keychain: keychain{c.keychain}, transport: transport.NewUserAgent(
+		transport.NewRetry(c.guard.with(conf.Insecure), transport.WithRetryBackoff(retries),
+			transport.WithRetryStatusCodes(busy...), transport.WithRetryPredicate(passing)),
+		"aegisvm/"+api.Version,
+	)}, nil
 }
 
 // Jobs is how many blobs of an image are read at once.
@@ -108,49 +129,39 @@ func (r *Repository) Host() string { return Name{r.ref}.Registry() }
 
 // Resolve asks for the manifest or index that the name means now.
 func (r *Repository) Resolve(ctx context.Context) (ocispec.Descriptor, []byte, error) {
-	d, err := r.puller.Get(ctx, r.ref)
+	d, err := r.get(ctx, r.ref)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, r.failure(err)
+		return ocispec.Descriptor{}, nil, err
 	}
 	return ocispec.Descriptor{
 		MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: int64(len(d.Manifest)),
 	}, d.Manifest, nil
 }
 
-// Open reads a blob, or a manifest or index. The caller checks its size and
-// digest.
-func (r *Repository) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	ref := r.ref.Context().Digest(string(d.Digest))
-	if strings.Contains(d.MediaType, ".manifest.") || strings.Contains(d.MediaType, ".index.") {
-		m, err := r.puller.Get(ctx, ref)
-		if err != nil {
-			return nil, r.failure(err)
-		}
-		return io.NopCloser(bytes.NewReader(m.Manifest)), nil
-	}
-	l, err := r.puller.Layer(ctx, ref)
+func (r *Repository) get(ctx context.Context, ref name.Reference) (*remote.Descriptor, error) {
+	c, err := r.connect(ctx)
 	if err != nil {
 		return nil, r.failure(err)
 	}
-	body, err := l.Compressed()
+	d, err := c.puller.Get(ctx, ref)
 	if err != nil {
 		return nil, r.failure(err)
 	}
-	return &blob{body, r}, nil
+	return d, nil
 }
 
-// blob makes the errors of reading ours.
-type blob struct {
-	io.ReadCloser
-	repository *Repository
-}
-
-func (b *blob) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = b.repository.failure(err)
+// document reads a manifest or index.
+func (r *Repository) document(ctx context.Context, ref name.Reference) (io.ReadCloser, error) {
+	d, err := r.get(ctx, ref)
+	if err != nil {
+		return nil, err
 	}
-	return n, err
+	return io.NopCloser(bytes.NewReader(d.Manifest)), nil
+}
+
+// isDocument tells what is asked for as a manifest from what is a blob.
+func isDocument(d ocispec.Descriptor) bool {
+	return strings.Contains(d.MediaType, ".manifest.") || strings.Contains(d.MediaType, ".index.")
 }
 
 // keychain gives up waiting for a credential helper with the context.
