@@ -372,7 +372,7 @@ func TestAFileThatShrinksIsFilledUpAndTold(t *testing.T) {
 	if err := p.write(&tar.Header{Typeflag: tar.TypeReg, Size: 10}, "f"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.content(strings.NewReader("abc"), "f", 10); err != nil {
+	if err := p.content(p.tar, strings.NewReader("abc"), "f", 10); err != nil {
 		t.Fatal(err)
 	}
 	err := p.end()

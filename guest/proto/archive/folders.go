@@ -123,6 +123,14 @@ func (u *unpacker) settle(f folder) error {
 	if err := isFolder(in.root, name); err != nil {
 		return err
 	}
+	if len(f.entry.attrs) > 0 {
+		dir, err := in.openFolder(name)
+		if err != nil {
+			return err
+		}
+		u.setAttrs(dir, f.entry, f.entry.attrs)
+		dir.Close()
+	}
 	return u.dress(in, name, f.entry, u.mode(f.entry)|fs.ModeDir)
 }
 
@@ -141,8 +149,7 @@ func (u *unpacker) mode(e *entry) fs.FileMode {
 	return mode
 }
 
-// dress gives a file its owner, mode and time, in an order in which none of
-// them undoes another.
+// dress gives a folder or a link its owner, mode and time.
 func (u *unpacker) dress(in *level, name string, e *entry, mode fs.FileMode) error {
 	if u.options.Owner {
 		if err := in.root.Lchown(name, e.Uid, e.Gid); err != nil {
@@ -157,17 +164,29 @@ func (u *unpacker) dress(in *level, name string, e *entry, mode fs.FileMode) err
 	return in.stamp(name, e)
 }
 
-// stamp sets the time of a file. One that cannot be told to the kernel is left
-// out.
+// dir is the folder, opened once.
+func (l *level) dir() (_ *os.File, err error) {
+	if l.self == nil {
+		l.self, err = l.root.Open(".")
+	}
+	return l.self, err
+}
+
+// stamp sets the time of a file in the folder.
 func (l *level) stamp(name string, e *entry) error {
+	self, err := l.dir()
+	if err != nil {
+		return err
+	}
+	return stampAt(int(self.Fd()), name, e, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// stampAt sets the time of a file. One that cannot be told to the kernel is
+// left out.
+func stampAt(dir int, name string, e *entry, flags int) error {
 	t, err := unix.TimeToTimespec(e.ModTime)
 	if err != nil {
 		return nil
 	}
-	if l.self == nil {
-		if l.self, err = l.root.Open("."); err != nil {
-			return err
-		}
-	}
-	return unix.UtimesNanoAt(int(l.self.Fd()), name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.UtimesNanoAt(dir, name, []unix.Timespec{t, t}, flags)
 }

@@ -20,6 +20,8 @@ type e struct {
 	link string
 	data string
 	mode int64
+	// attrs are extended attributes.
+	attrs map[string]string
 }
 
 // mustArchive writes entries as they are; nothing is checked.
@@ -31,6 +33,12 @@ func mustArchive(entries ...e) []byte {
 			x.mode = 0o644
 		}
 		h := &tar.Header{Typeflag: x.kind, Name: x.name, Linkname: x.link, Size: int64(len(x.data)), Mode: x.mode, ModTime: ago.Truncate(time.Second)}
+		for name, value := range x.attrs {
+			if h.PAXRecords == nil {
+				h.PAXRecords = map[string]string{}
+			}
+			h.PAXRecords[attrRecord+name] = value
+		}
 		if err := w.WriteHeader(h); err != nil {
 			panic(fmt.Sprintf("%+v: %v", x, err))
 		}
@@ -132,25 +140,29 @@ func negative() []byte {
 	return append(patched(e{kind: isFile, name: "x"}, map[int]string{124: strings.Repeat("\xff", 12)}), make([]byte, 4096)...)
 }
 
-// oldSparse says that all of its 8 GiB less one is a hole.
+// oldSparse says in the words of GNU tar before 2004 that its MiB is a hole.
 func oldSparse() []byte {
-	const all = "77777777777\x00"
+	const all = "00004000000\x00"
 	b := patched(e{kind: isFile, name: "s"}, map[int]string{156: "S", 257: "ustar  \x00", 386: all + "00000000000\x00", 483: all})
 	return append(b, make([]byte, 1024)...)
 }
 
-// newSparse says in other words that its TiB is a hole.
-func newSparse() []byte {
-	records := ""
-	for _, r := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=s", "GNU.sparse.realsize=1099511627776"} {
-		records += fmt.Sprintf("%d %s\n", len(r)+4, r)
+// extended writes a file called x with records, which nobody checks, before
+// it, and an end.
+func extended(data string, records ...string) []byte {
+	text := ""
+	for _, r := range records {
+		key, value, _ := strings.Cut(r, "=")
+		text += record(key, value)
 	}
-	b := mustArchive(e{kind: isFile, name: "x", data: records})[:1024]
-	copy(b, patched(e{kind: isFile, name: "x", data: records}, map[int]string{156: "x"}))
-	sparse := make([]byte, 512)
-	copy(sparse, "1\n1099511627776\n0\n")
-	b = append(b, mustArchive(e{kind: isFile, name: "s", data: string(sparse)})...)
-	return b
+	b := plainHeader(tar.TypeXHeader, "x", 0o644, int64(len(text)))
+	b = append(b, pad([]byte(text))...)
+	return append(b, mustArchive(e{kind: isFile, name: "x", data: data})...)
+}
+
+// sparseOf is a file of a size whose map, with content after it, is given.
+func sparseOf(size string, layout, content string) []byte {
+	return extended(string(pad([]byte(layout)))+content, "GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=s", "GNU.sparse.realsize="+size)
 }
 
 // hostile are archives that want out, or too much. The first has what was
@@ -231,8 +243,44 @@ var hostile = []struct {
 	{name: "lying size", raw: lying(), err: "breaks off"},
 	{name: "negative size", raw: negative(), err: "not a tar archive"},
 	{name: "bytes after the end", whole: true, raw: append(mustArchive(e{kind: isFile, name: "f", data: "1"}), make([]byte, 2<<20)...), err: "goes on after its end"},
-	{name: "old sparse file", whole: true, raw: oldSparse(), err: "a sparse file"},
-	{name: "new sparse file", whole: true, raw: newSparse(), err: "a sparse file"},
+	{name: "old sparse file", whole: true, raw: oldSparse(), made: "0644 s: " + strings.Repeat("\x00", 1<<20)},
+	{name: "sparse file", whole: true, raw: sparseOf("6", "2\n1\n2\n4\n1\n", "abc"), made: "0644 s: \x00ab\x00c\x00"},
+	{name: "sparse file out", whole: true, raw: extended(string(pad([]byte("0\n"))), "GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=../secret", "GNU.sparse.realsize=5"), err: `".." in its name`},
+	{name: "sparse file by another name", raw: sparseOf("5", "0\n", ""), err: `it is not in "x", which was asked for`},
+	{name: "sparse file without content", whole: true, raw: sparseOf("9", "0\n", ""), made: "0644 s: " + strings.Repeat("\x00", 9)},
+	{name: "sparse file of a size below zero", whole: true, raw: sparseOf("-1", "0\n", ""), err: "not a tar archive"},
+	{name: "sparse file of no size", whole: true, raw: sparseOf("much", "0\n", ""), err: "not a tar archive"},
+	{name: "sparse file beyond all", whole: true, raw: sparseOf("9223372036854775807", "0\n", ""), err: "sparse files of more than"},
+	{name: "sparse file of a TiB", whole: true, raw: sparseOf("1099511627776", "1\n1099511627776\n0\n", ""), err: "sparse files of more than"},
+	{name: "sparse map that overlaps", whole: true, raw: sparseOf("9", "2\n0\n4\n3\n4\n", "abcdefgh"), err: "not a tar archive"},
+	{name: "sparse map out of order", whole: true, raw: sparseOf("9", "2\n5\n1\n0\n1\n", "ab"), err: "not a tar archive"},
+	{name: "sparse map beyond the end", whole: true, raw: sparseOf("9", "1\n8\n2\n", "ab"), err: "not a tar archive"},
+	{name: "sparse map below zero", whole: true, raw: sparseOf("9", "1\n-1\n2\n", "ab"), err: "not a tar archive"},
+	{name: "sparse map that overflows", whole: true, raw: sparseOf("9", "1\n9223372036854775807\n2\n", "ab"), err: "not a tar archive"},
+	{name: "sparse map that is none", whole: true, raw: sparseOf("9", "x\n", "ab"), err: "not a tar archive"},
+	{name: "sparse map without end", whole: true, raw: sparseOf("9", "9", ""), err: "not a tar archive"},
+	{name: "sparse map of too many", whole: true, raw: sparseOf("9", "99999999\n0\n0\n", ""), err: "not a tar archive"},
+	{name: "sparse content that is missing", whole: true, raw: sparseOf("9", "1\n0\n9\n", "abc"), err: "sparse file references non-existent data"},
+	{name: "sparse content that nobody names", whole: true, raw: sparseOf("9", "1\n0\n1\n", "abc"), err: "sparse file contains unreferenced data"},
+	{name: "sparse file of another kind", whole: true, raw: extended("abc", "GNU.sparse.major=2", "GNU.sparse.minor=0", "GNU.sparse.realsize=9"), err: "a sparse file of an unknown kind"},
+	{name: "sparse file of no kind", whole: true, raw: extended("abc", "GNU.sparse.realsize=9"), err: "a sparse file of an unknown kind"},
+	{name: "attribute of the system's", whole: true, raw: extended("1", "SCHILY.xattr.security.selinux=x", "SCHILY.xattr.trusted.overlay.opaque=y", "SCHILY.xattr.system.other=z"), made: "0644 x: 1"},
+	{name: "attribute without a name", whole: true, raw: extended("1", "SCHILY.xattr.=x"), made: "0644 x: 1"},
+	{name: "attribute with a NUL in its name", whole: true, raw: extended("1", "SCHILY.xattr.user.a\x00b=x"), err: "not a tar archive"},
+	{name: "attribute with half a name", whole: true, raw: extended("1", "SCHILY.xattr.user.=x"), err: `its extended attribute "user.": invalid argument`, made: "0644 x: 1"},
+	{name: "attribute with a long name", whole: true, raw: extended("1", "SCHILY.xattr.user."+strings.Repeat("a", 251)+"=x"), err: "with a name of 256, at most"},
+	{name: "attribute that is large", whole: true, raw: extended("1", "SCHILY.xattr.user.a="+strings.Repeat("a", 64<<10+1)), err: "an extended attribute of 65537 bytes"},
+	{name: "attributes that are many", whole: true, raw: extended("1", manyAttrs(20_000, 20)...), err: "extended attributes of more than 524288 bytes"},
+	{name: "attributes beyond a header", whole: true, raw: extended("1", manyAttrs(20, 60_000)...), err: "header field too long"},
+	{name: "attribute of a link", whole: true, entries: []e{{kind: isSym, name: "l", link: "own", attrs: map[string]string{"user.a": "1"}}}, made: "l -> own"},
+}
+
+func manyAttrs(n, size int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("SCHILY.xattr.user.a%d=%s", i, strings.Repeat("v", size)))
+	}
+	return all
 }
 
 func TestHostileArchives(t *testing.T) {

@@ -9,26 +9,40 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 )
 
-// replace makes name in a folder. A file or link that is there already is
-// replaced in one step, and stays where making fails; nothing else is.
-func replace(in *os.Root, name string, make func(name string) error) error {
+// replaceable tells whether name is there already, and refuses what no file
+// takes the place of.
+func replaceable(in *os.Root, name string) (there bool, err error) {
 	switch info, err := in.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist):
-		return make(name)
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case info.IsDir():
-		return errors.New("there is a folder, which no file replaces")
+		return true, errors.New("there is a folder, which no file replaces")
 	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
-		return errors.New("there is something that is neither a file nor a folder")
+		return true, errors.New("there is something that is neither a file nor a folder")
+	}
+	return true, nil
+}
+
+// replace makes a link called name in a folder. A file or link that is there
+// already is replaced in one step, and stays where making fails.
+func replace(in *os.Root, name string, make func(name string) error) error {
+	there, err := replaceable(in, name)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return make(name)
 	}
 	temp := temporary()
 	if err := make(temp); err != nil {
 		return err
 	}
-	err := in.Rename(temp, name)
+	err = in.Rename(temp, name)
 	in.Remove(temp) // where both are links to one file, nothing was renamed
 	return err
 }
@@ -40,31 +54,48 @@ func temporary() string {
 }
 
 func (u *unpacker) makeFile(e *entry, in *level, name, at string) error {
-	err := replace(in.root, name, func(name string) error {
-		f, err := in.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		err = u.fill(f, e)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-		if err == nil {
-			err = u.dress(in, name, e, u.mode(e))
-		}
-		if err != nil {
-			in.root.Remove(name)
-		}
+	if _, err := replaceable(in.root, name); err != nil {
+		return err // before all of it was written
+	}
+	f, err := u.fresh(in)
+	if err != nil {
 		return err
-	})
+	}
+	if err = u.fill(f.File, e); err == nil {
+		err = u.finishFile(f, e)
+	}
+	if err == nil {
+		err = f.place(name)
+	}
+	if cerr := f.close(); err == nil {
+		err = cerr
+	}
 	if err == nil {
 		u.remember(at)
 	}
 	return err
 }
 
+// finishFile gives a file its owner, attributes, mode and time, in an order in
+// which none of them undoes another.
+func (u *unpacker) finishFile(f *fresh, e *entry) error {
+	if u.options.Owner {
+		if err := f.Chown(e.Uid, e.Gid); err != nil {
+			return err
+		}
+	}
+	u.setAttrs(f.File, e, e.attrs)
+	if err := f.Chmod(u.mode(e)); err != nil {
+		return err
+	}
+	return f.stamp(e)
+}
+
 // fill writes the content of a file.
 func (u *unpacker) fill(f *os.File, e *entry) error {
+	if e.sparse {
+		return u.fillSparse(f, e)
+	}
 	// Hidden, so that the buffer is ours and large.
 	dst, src := struct{ io.Writer }{f}, struct{ io.Reader }{u.tar}
 	n, err := io.CopyBuffer(dst, src, u.buf)
@@ -126,6 +157,33 @@ func (u *unpacker) makeFolder(e *entry, in *level, name, at string) error {
 			return err
 		}
 	}
+	return u.hold(e, in, name, at)
+}
+
+// hold remembers what a folder gets when it is filled: a list that says what its
+// files inherit is not for those of the archive. Other attributes it gets now.
+func (u *unpacker) hold(e *entry, in *level, name, at string) error {
+	first := slices.IndexFunc(e.attrs, func(a attr) bool { return isACL(a.name) })
+	now, later := e.attrs, []attr(nil)
+	if first >= 0 {
+		now, later = e.attrs[:first], slices.Clone(e.attrs[first:])
+	}
+	for _, a := range later {
+		u.held += len(a.value)
+	}
+	if u.held > maxHeld {
+		return fmt.Errorf("access lists of folders of more than %d bytes", maxHeld)
+	}
+	e.attrs = later
 	u.folders = append(u.folders, folder{at: at, entry: e})
+	if len(now) == 0 {
+		return nil
+	}
+	f, err := in.openFolder(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	u.setAttrs(f, e, now)
 	return nil
 }

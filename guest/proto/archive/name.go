@@ -61,23 +61,20 @@ func quote(name string) string {
 // kinds are what no file is made of.
 var kinds = map[byte]string{
 	tar.TypeChar: "a device", tar.TypeBlock: "a device", tar.TypeFifo: "a fifo", tar.TypeCont: "a contiguous file",
-	tar.TypeGNUSparse: "a sparse file, which can be packed without --sparse",
 }
 
 // unwanted says what an entry is if it is not copied, else nothing.
 func unwanted(h *tar.Header) string {
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink:
+	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeGNUSparse:
 	default:
 		if kind := kinds[h.Typeflag]; kind != "" {
 			return kind
 		}
 		return fmt.Sprintf("of the unknown kind %q", h.Typeflag)
 	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return kinds[tar.TypeGNUSparse]
-		}
+	if sparse, known := sparseKind(h); sparse && (!known || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse) {
+		return "a sparse file of an unknown kind, which can be packed without --sparse"
 	}
 	return ""
 }

@@ -85,23 +85,26 @@ func (p *packer) pack(dir *os.Root, name, as string, depth int) error {
 			p.lose(as, err)
 			return nil
 		}
-		return p.header(as, info, to)
+		return p.header(as, info, to, nil)
 	case 0:
 		return p.file(dir, name, as, info)
 	default: // devices and fifos: who unpacks decides
-		return p.header(as, info, "")
+		return p.header(as, info, "", nil)
 	}
 }
 
 func (p *packer) lose(as string, err error) { p.lost.add(told(as, err)) }
 
 // header begins an entry. Owners are numbers: names would be looked up in
-// files of who knows whom.
-func (p *packer) header(as string, info fs.FileInfo, to string) error {
+// files of who knows whom. Of what is open the attributes are packed as well.
+func (p *packer) header(as string, info fs.FileInfo, to string, f *os.File) error {
 	h, err := tar.FileInfoHeader(nameless{info}, to)
 	if err != nil {
 		p.lose(as, err)
 		return nil
+	}
+	if f != nil {
+		h.PAXRecords = p.attrRecords(f, as)
 	}
 	return p.write(h, as)
 }
@@ -139,7 +142,7 @@ func (p *packer) folder(dir *os.Root, name, as string, info fs.FileInfo, depth i
 		return nil
 	}
 	defer list.Close()
-	if err := p.header(as, info, ""); err != nil {
+	if err := p.header(as, info, "", list); err != nil {
 		return err
 	}
 	if depth > 0 && pseudo(list) {
@@ -186,13 +189,22 @@ func (p *packer) file(dir *os.Root, name, as string, info fs.FileInfo) error {
 		p.lost.add(refuse(as, "it was replaced meanwhile"))
 		return nil
 	}
-	if err := p.header(as, now, ""); err != nil {
+	if segments, sparse := dataOf(f, now); sparse {
+		h, err := tar.FileInfoHeader(nameless{now}, "")
+		if err != nil {
+			p.lose(as, err)
+			return nil
+		}
+		h.PAXRecords = p.attrRecords(f, as)
+		return p.sparse(f, as, h, segments)
+	}
+	if err := p.header(as, now, "", f); err != nil {
 		return err
 	}
 	if now.Size() > window {
-		return p.content(&ahead{file: f}, as, now.Size())
+		return p.content(p.tar, &ahead{file: f}, as, now.Size())
 	}
-	return p.content(f, as, now.Size())
+	return p.content(p.tar, f, as, now.Size())
 }
 
 // known returns the name in the archive of a file with several, noting as if
@@ -216,7 +228,7 @@ func (p *packer) known(info fs.FileInfo, as string) string {
 
 // content packs so many bytes of a file. Those that are not there (any more)
 // are zeros, and are told.
-func (p *packer) content(f io.Reader, as string, size int64) error {
+func (p *packer) content(to io.Writer, f io.Reader, as string, size int64) error {
 	if size >= chunk {
 		if err := p.out.Flush(); err != nil { // so that none of them is copied once more
 			return err
@@ -229,9 +241,9 @@ func (p *packer) content(f io.Reader, as string, size int64) error {
 				err = fmt.Errorf("it became %d bytes shorter meanwhile", size)
 			}
 			p.lose(as, err)
-			return p.zeros(size)
+			return p.zeros(to, size)
 		}
-		if _, err := p.tar.Write(p.buf[:n]); err != nil {
+		if _, err := to.Write(p.buf[:n]); err != nil {
 			return err
 		}
 		size -= int64(n)
@@ -239,10 +251,10 @@ func (p *packer) content(f io.Reader, as string, size int64) error {
 	return nil
 }
 
-func (p *packer) zeros(n int64) error {
+func (p *packer) zeros(to io.Writer, n int64) error {
 	clear(p.buf)
 	for n > 0 {
-		m, err := p.tar.Write(p.buf[:min(n, chunk)])
+		m, err := to.Write(p.buf[:min(n, chunk)])
 		if err != nil {
 			return err
 		}

@@ -76,7 +76,7 @@ func (s *Server) In(id, path string, extract, owner bool) error {
 		to.Close()
 		return fmt.Errorf("%w: %s is no folder to unpack an archive in", ErrInvalid, quote(path))
 	}
-	o := Options{Owner: owner, Setid: true}
+	o := Options{Owner: owner, Setid: true, Capabilities: true}
 	return s.add(id, &transfer{release: to.Close, run: func(c io.ReadWriter) (proto.End, error) {
 		if extract {
 			return proto.End{}, to.Extract(c, o)

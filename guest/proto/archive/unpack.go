@@ -21,6 +21,8 @@ type Options struct {
 	Owner bool
 	// Setid keeps the bits that run a program as its owner or group.
 	Setid bool
+	// Capabilities keeps what a program may do beyond its user.
+	Capabilities bool
 }
 
 // Bounds of what is remembered of an archive.
@@ -65,8 +67,10 @@ func (t *tail) Read(b []byte) (int, error) {
 // entry is a header whose name is clean.
 type entry struct {
 	*tar.Header
-	name string
-	dir  bool
+	name   string
+	dir    bool
+	sparse bool
+	attrs  []attr
 }
 
 func newReader(r io.Reader) *reader {
@@ -160,6 +164,9 @@ type unpacker struct {
 	files   map[uint64]struct{}
 	folders []folder
 	path    []level
+	held    int   // bytes of attributes that folders get later
+	sparse  int64 // bytes of sparse files so far
+	named   bool  // the file system has no files without a name
 }
 
 // place is where an entry goes.
@@ -186,6 +193,11 @@ func (u *unpacker) entry(e *entry) error {
 		u.lost.add(refuse(e.name, "%s", what))
 		return nil
 	}
+	e.sparse, _ = sparseKind(e.Header)
+	if e.attrs, err = u.options.attrs(e.PAXRecords); err != nil {
+		return refuse(e.name, "%w", err)
+	}
+	e.PAXRecords = nil // folders are remembered
 	if at == "." {
 		if e.dir {
 			return nil // the target is the caller's and stays as it is
