@@ -2,6 +2,7 @@ package command
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -227,5 +228,29 @@ func TestTheShellCompletesImages(t *testing.T) {
 	t.Setenv("AEGIS_ADDRESS", "unix:/no/such/socket")
 	if code, out, _ := aegis(t, "__complete", "image", "rm", ""); code != 0 || out != ":4\n" {
 		t.Errorf("without aegisd: %d %q", code, out)
+	}
+}
+
+func TestLoadShowsOnATerminalHowMuchWasTaken(t *testing.T) {
+	serveImages(t)
+	archive := filepath.Join(t.TempDir(), "archive")
+	content := strings.Repeat("x", 3<<20)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{Name: "blob", Size: int64(len(content)), Mode: 0o644})
+	if err == nil {
+		_, err = io.WriteString(w, content)
+	}
+	if err = errors.Join(err, w.Close(), os.WriteFile(archive, b.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	code, screen := onTerminal(t, 24, 80, "image", "load", archive)
+	for _, want := range []string{"reading [######", "of 3.0 MiB", "reading [#############       ]  66%", "\x1b[KImage sha256:dead"} {
+		if code != 0 || !strings.Contains(screen, want) {
+			t.Errorf("%d, %q lacks %q", code, screen, want)
+		}
+	}
+	if code, screen = onTerminal(t, 24, 80, "image", "load", "/etc/passwd"); code != 1 || strings.Contains(screen, "broken pipe") {
+		t.Errorf("%d, %q", code, screen)
 	}
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -73,83 +72,6 @@ func stageText(p api.ImageProgress) string {
 		return p.Stage
 	}
 	return fmt.Sprintf("%s %s %s of %s", p.Stage, progress.Bar(p.Done, p.Total), size(p.Done), size(p.Total))
-}
-
-func (a *app) imageLoad() *cobra.Command {
-	name, out := "", listing{}
-	cmd := &cobra.Command{
-		Use:   "load PATH|-",
-		Short: "Keep the images of a file or a directory",
-		Long: `Keep the images of a file or a directory: an OCI layout, as a directory or a
-tar, or the tar of docker save. It may be compressed with gzip or zstd; - is
-standard input.`,
-		Args: exactly("PATH"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
-				archive, err := a.openArchive(args[0])
-				if err != nil {
-					return err
-				}
-				defer archive.Close()
-				all, err := aegis.LoadImage(ctx, archive, name)
-				if err != nil {
-					return err
-				}
-				return a.printLoaded(all, out)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&name, "name", "", "give the image, of which there must be but one, this name")
-	out.addFlags(cmd)
-	return cmd
-}
-
-func (a *app) printLoaded(all []api.Image, out listing) error {
-	if done, err := a.specialImages(out, append([]api.Image{}, all...), all...); done {
-		return err
-	}
-	for _, img := range all {
-		for _, name := range imageLabels(img) {
-			if err := a.say("Image %s is %s\n", short(img.Digest), name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// openArchive opens what load is to read. A directory becomes a tar: aegisd
-// may not be allowed to read it.
-func (a *app) openArchive(path string) (*os.File, error) {
-	if path == "-" {
-		return a.in, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if st, err := f.Stat(); err != nil || !st.IsDir() {
-		return f, err
-	}
-	f.Close()
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, err
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		root.Close()
-		return nil, err
-	}
-	go func() { // ends with the files, or when r is closed
-		defer root.Close()
-		defer w.Close()
-		t := tar.NewWriter(w)
-		if err := errors.Join(t.AddFS(root.FS()), t.Close()); err != nil {
-			a.notice(fmt.Sprintf("reading %s: %v", path, err))
-		}
-	}()
-	return r, nil
 }
 
 func (a *app) imageSave() *cobra.Command {

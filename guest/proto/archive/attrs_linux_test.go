@@ -226,7 +226,9 @@ func TestArchivesOfGNUTarAreTaken(t *testing.T) {
 	want := holey(t, filepath.Join(from, "f"), 3_000_000, 0, 100_000, 2_000_000)
 	label(t, filepath.Join(from, "f"), "user.a=b", "1")
 	for _, how := range [][]string{
-		{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"}, {"--format=posix", "--sparse-version=0.1"},
+		{"--format=gnu"},
+		{"--format=posix", "--sparse-version=0.0"},
+		{"--format=posix", "--sparse-version=0.1"},
 		{"--format=posix", "--sparse-version=1.0", "--xattrs"},
 	} {
 		b := tarred(t, nil, append(how, "-c", "--sparse", "-C", from, "f")...)
