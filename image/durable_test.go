@@ -18,6 +18,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagetest"
+	"github.com/xfeldman/aegisvm/image/registry"
 )
 
 // noise is an image of n random files of 100 KB, which takes a while.
@@ -189,7 +190,8 @@ func TestAFullDiskIsToldAndNothingIsLeft(t *testing.T) {
 		t.Skipf("SKIPPED: this machine cannot mount tmpfs: %v: %s", err, out)
 	}
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
-	s, err := image.Open(dir, image.Options{})
+	r := serve(t, 6_000_000)
+	s, err := image.Open(dir, image.Options{Registry: registry.Options{Config: r.Config(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +200,12 @@ func TestAFullDiskIsToldAndNothingIsLeft(t *testing.T) {
 		t.Errorf("prepare: %v", err)
 	}
 	onlyImages(t, dir, 0)
+	if _, err := s.Pull(t.Context(), r.Host+"/img:1", "", nil); api.CodeOf(err) != api.LimitExceeded || !strings.Contains(err.Error(), "free some space") {
+		t.Errorf("pull: %v", err)
+	}
+	if left := partials(t, dir); len(left) != 0 { // or the disk would stay full
+		t.Errorf("left behind: %v", left)
+	}
 	created := 0
 	for ; created < 1000; created++ {
 		if err = s.CreateDisk(t.Context(), fmt.Sprintf("d%d", created), image.DiskSize); err != nil {

@@ -76,7 +76,7 @@ const maxBuilds = 1
 //	disks/.template-*           the empty ext4 that they are copies of
 //
 // Names that begin with ".tmp-" are unfinished and are deleted by the next
-// Open; a file under any other name is whole. Several processes may share
+// Open; a file under any other name, but those of partial, is whole. Several processes may share
 // the directory.
 type Local struct {
 	images, disks string

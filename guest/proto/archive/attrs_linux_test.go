@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -270,5 +271,23 @@ func TestAFileThatLosesItsDataIsFilledUpAndTold(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(unpackWith(t, b.Bytes(), "f", Options{}), "f")); err != nil || len(got) != 100_000 {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// TestALargeHoleCostsLittle is one that nobody would wait for if it were read.
+func TestALargeHoleCostsLittle(t *testing.T) {
+	dir := unpackWith(t, sparseOf(fmt.Sprint(8<<30), "1\n4294967296\n3\n", "abc"), "s", Options{})
+	f, err := os.Open(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 4)
+	if _, err := f.ReadAt(b, 4<<30); err != nil || string(b) != "abc\x00" {
+		t.Errorf("%q, %v", b, err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Size != 8<<30 || st.Blocks > 64 {
+		t.Errorf("%d bytes in %d blocks, %v", st.Size, st.Blocks, err)
 	}
 }

@@ -150,6 +150,7 @@ func (u *unpacker) fillSparse(f *os.File, e *entry) error {
 	}
 	at := int64(0)
 	for at < e.Size {
+		calls := u.tail.calls
 		n, err := io.ReadFull(u.tar, u.buf[:min(e.Size-at, chunk)])
 		if err != nil {
 			if errors.Is(err, io.EOF) {
@@ -157,8 +158,10 @@ func (u *unpacker) fillSparse(f *os.File, e *entry) error {
 			}
 			return fmt.Errorf("the archive breaks off after %d of its %d bytes: %w", at+int64(n), e.Size, err)
 		}
-		if err := writeData(f, u.buf[:n], at); err != nil {
-			return err
+		if u.tail.calls > calls {
+			if err := writeData(f, u.buf[:n], at); err != nil {
+				return err
+			}
 		}
 		at += int64(n)
 	}

@@ -50,9 +50,12 @@ type tail struct {
 	r     io.Reader
 	read  bool
 	zeros int
+	// calls counts the reads: of a hole there are none.
+	calls int
 }
 
 func (t *tail) Read(b []byte) (int, error) {
+	t.calls++
 	n, err := t.r.Read(b)
 	last := b[max(0, n-endMark):n] // more than that need not be known
 	rest := len(bytes.TrimRight(last, "\x00"))
