@@ -52,7 +52,9 @@ type Aegis interface {
 	// is refused with Exists, with one exception for those who start services
 	// by name: a spec without Attach and AutoRemove that names an instance at
 	// rest starts that one again. Its secrets are added to those there are;
-	// whatever else it asks for must be what the instance has.
+	// whatever else it asks for must be what the instance has. An instance that
+	// is to stay and asks for what this aegisd cannot do is made and not
+	// started: then the error is Unavailable and names it.
 	Create(ctx context.Context, who Caller, spec InstanceSpec) (Instance, error)
 	Get(ctx context.Context, ref string) (Instance, error)
 	// List tells all instances: running ones first, disabled ones last, then

@@ -8,8 +8,8 @@ type InstanceSpec struct {
 	// Handle is the instance's name: [a-zA-Z0-9][a-zA-Z0-9._-]*, at most 63
 	// characters, unique. Empty for an instance that only has its id.
 	Handle string `json:"handle,omitempty"`
-	// Command is the argv of the primary process; required. It replaces the
-	// image's command and follows its entrypoint, if it has one.
+	// Command is the argv of the primary process; required without a Kit. It
+	// replaces the image's command and follows its entrypoint, if it has one.
 	Command []string `json:"command"`
 	// ImageRef names the image: empty for the base image, a name such as
 	// debian:12, the path of an OCI layout (absolute, or oci:PATH[:TAG]), or
@@ -59,13 +59,13 @@ type InstanceSpec struct {
 	// Restart is what starts the instance again; empty means never. It cannot
 	// be combined with Attach or AutoRemove.
 	Restart RestartPolicy `json:"restart,omitempty"`
-	// Exposes are ports to offer on the host, Kit is a preset, and Idle says
-	// when to sleep: "never", "leases_only" or a time without activity such as
-	// "5m". They are checked and kept, and a start that needs one is refused
-	// with Unavailable: this aegisd cannot do it yet.
-	Exposes []Expose `json:"exposes,omitempty"`
-	Kit     string   `json:"kit,omitempty"`
-	Idle    string   `json:"idle,omitempty"`
+	// Exposes are ports to offer on the host, Kit is a preset, which may bring
+	// the command, and Idle says when to sleep. They are checked and kept, and a
+	// start that needs one is refused with Unavailable: this aegisd cannot do it
+	// yet.
+	Exposes []Expose   `json:"exposes,omitempty"`
+	Kit     string     `json:"kit,omitempty"`
+	Idle    IdlePolicy `json:"idle_policy,omitempty"`
 	Terminal
 	// Workspace is the folder of the host that the guest has at /workspace: the
 	// absolute path of one that is there, or a name, for one that aegisd keeps
@@ -153,7 +153,7 @@ type Instance struct {
 	Restart  RestartPolicy     `json:"restart,omitempty"`
 	Exposes  []Expose          `json:"exposes,omitempty"`
 	Kit      string            `json:"kit,omitempty"`
-	Idle     string            `json:"idle,omitempty"`
+	Idle     IdlePolicy        `json:"idle_policy,omitempty"`
 	// Starts counts all starts, RestartCount those by the policy since a user
 	// started the instance. RestartAt is when the next one is due.
 	Starts       uint64     `json:"starts,omitempty"`

@@ -69,15 +69,6 @@ const (
 	RestartOnDemand RestartPolicy = "on-demand"
 )
 
-// Expose is a port of the guest that the host offers.
-type Expose struct {
-	// Port is the guest's, 1 to 65535; PublicPort the host's, 0 for any.
-	Port       int `json:"port"`
-	PublicPort int `json:"public_port,omitempty"`
-	// Protocol is http, the default, or tcp.
-	Protocol string `json:"protocol,omitempty"`
-}
-
 // ParseAge reads a length of time as Go writes it, or in days such as 7d.
 func ParseAge(text string) (time.Duration, error) {
 	const day = 24 * time.Hour

@@ -26,7 +26,9 @@ func lives() map[string]func(suite) {
 		"prune takes what is at rest and will stay so":       suite.prune,
 		"the handle of an instance at rest starts it again":  suite.createAgain,
 		"the notes of a spec can be read back":               suite.notes,
-		"what cannot be done yet is refused, and not kept":   suite.notYet,
+		"what cannot be done yet is kept, and not started":   suite.notYet,
+		"what cannot be done yet leaves no ephemeral ones":   suite.notYetEphemeral,
+		"ports that cannot be offered together are refused":  suite.exposeRefusals,
 		"specs of what stays are checked":                    suite.lifeRefusals,
 		"no verb knows an unknown instance":                  suite.lifeUnknown,
 		"a failed program is started again, a good one not":  suite.onFailure,
@@ -345,24 +347,6 @@ func (s suite) notes() {
 	}
 }
 
-func (s suite) notYet() {
-	for word, spec := range map[string]api.InstanceSpec{
-		"exposes": {Exposes: []api.Expose{{Port: 80}, {Port: 1, PublicPort: 8080, Protocol: "tcp"}}},
-		"kit":     {Kit: "agent"},
-		"idle":    {Idle: "5m"},
-	} {
-		spec.Command = []string{"sleep"}
-		_, err := s.Create(s.Context(), api.Caller{}, spec)
-		s.wantCode(word, err, api.Unavailable)
-		if err != nil && !strings.Contains(err.Error(), word) {
-			s.Errorf("%s: %v", word, err)
-		}
-	}
-	if left := s.handles(); len(left) > 0 {
-		s.Errorf("kept: %v", left)
-	}
-}
-
 func (s suite) lifeRefusals() {
 	many := map[string]string{}
 	for i := range 65 {
@@ -379,17 +363,8 @@ func (s suite) lifeRefusals() {
 			{Labels: map[string]string{strings.Repeat("x", 129): ""}},
 		},
 		"restart": {{Restart: "sometimes"}, {Restart: api.RestartAlways, AutoRemove: true}, {Restart: api.RestartOnFailure, Attach: true}},
-		"port": {
-			{Exposes: []api.Expose{{}}},
-			{Exposes: []api.Expose{{Port: 65536}}},
-			{Exposes: []api.Expose{{Port: 80, PublicPort: -1}}},
-			{Exposes: []api.Expose{{Port: 80}, {Port: 80}}},
-			{Exposes: []api.Expose{{Port: 80, PublicPort: 1}, {Port: 81, PublicPort: 1}}},
-		},
-		"protocol": {{Exposes: []api.Expose{{Port: 80, Protocol: "gopher"}}}},
-		"exposes":  {{Exposes: make([]api.Expose, 65)}},
-		"kit":      {{Kit: "../x"}, {Kit: strings.Repeat("k", 64)}},
-		"idle":     {{Idle: "soon"}, {Idle: "10ms"}, {Idle: "-5m"}},
+		"kit":     {{Kit: "../x"}, {Kit: strings.Repeat("k", 64)}},
+		"idle":    {{Idle: "soon"}, {Idle: "pause=10ms"}, {Idle: "never,hibernate=5m"}},
 	} {
 		for _, spec := range specs {
 			spec.Command = []string{"sleep"}

@@ -69,7 +69,7 @@ func TestWireShapesOfLife(t *testing.T) {
 		{"POST", "/v1/instances", `{"command":["a"]}`, 201, `"id":"inst-1"`},
 		{"POST", "/v1/instances", `{"command":["a","b"]}`, 200, `"id":"inst-1"`},
 		{"POST", "/v1/instances", `{"command":["a"],"expose":[80]}`, 400, "unknown field"},
-		{"POST", "/v1/instances", `{"command":["a"],"exposes":[{"port":80,"prot":"x"}]}`, 400, "unknown field"},
+		{"POST", "/v1/instances", `{"command":["a"],"exposes":[{"guest_port":80,"prot":"x"}]}`, 400, "unknown field"},
 		{"POST", "/v1/instances/x/restart", "ignored", 200, `{"status":"restarting","id":"inst-1"`},
 		{"POST", "/v1/instances/x/enable", "", 200, `{"status":"enabled","id":"inst-1"`},
 		{"POST", "/v1/instances/x/disable", "", 200, `{"status":"disabled","id":"inst-1"`},

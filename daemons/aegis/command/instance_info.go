@@ -72,6 +72,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Image", imageColumn(in)},
 		{"Digest", in.Digest},
 		{"Kit", in.Kit},
+		{"Exposed", exposedText(in.Exposes)},
 		{"Command", commandText(in.Command)},
 		{"Environment", strings.Join(slices.Sorted(maps.Keys(in.Env)), " ")},
 		{"Secrets", strings.Join(in.SecretKeys, " ")},
@@ -83,7 +84,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Memory", fmt.Sprintf("%d MiB", in.MemoryMB)},
 		{"Disk", fmt.Sprintf("%d MiB", in.DiskMB)},
 		{"Processors", fmt.Sprint(in.VCPUs)},
-		{"Idle", in.Idle},
+		{"Idle", string(in.Idle)},
 		{"Restart", restartText(in)},
 		{"Starts", fmt.Sprint(in.Starts)},
 		{"Machine", in.Machine},
@@ -91,6 +92,15 @@ func infoRows(in api.Instance) [][2]string {
 		{"Started at", optional(in.StartedAt)},
 		{"Stopped at", optional(in.StoppedAt)},
 	}
+}
+
+// exposedText tells what is to be offered, as --expose takes it.
+func exposedText(all []api.Expose) string {
+	var parts []string
+	for _, e := range all {
+		parts = append(parts, e.String())
+	}
+	return strings.Join(parts, ", ")
 }
 
 func labelText(all map[string]string) string {

@@ -35,6 +35,8 @@ come to that; the instance stays in either case. --no-wait returns at once.`,
 				return usage(cmd, fmt.Errorf("unexpected argument %q before --: name the instance with --name", args[0]))
 			case dash == 0 && len(args) > 0:
 				return a.startNew(cmd, f, args, exitFailed)
+			case dash < 0 && len(args) == 0 && f.life.kit != "":
+				return a.startNew(cmd, f, nil, exitFailed)
 			case dash == 0:
 				return usage(cmd, errors.New("no command after --: expected a program and its arguments"))
 			default:

@@ -201,7 +201,7 @@ func TestInstanceUsage(t *testing.T) {
 		"instance start web -- true":                `unexpected argument "web" before --`,
 		"instance start --label x -- true":          "expected KEY=VALUE",
 		"instance start --expose x -- true":         "numbers from 1 to 65535",
-		"instance start --expose 1/udp -- true":     "with /http or /tcp",
+		"instance start --expose 1/sctp -- true":    "expected http, tcp or udp",
 		"run --restart always true":                 "--restart is for --detach",
 		"run -q true":                               "--output and --quiet are for --detach",
 		"run -o json true":                          "--output and --quiet are for --detach",
@@ -225,10 +225,10 @@ func TestInstanceUsage(t *testing.T) {
 func TestNewInstancesHaveASpec(t *testing.T) {
 	want := api.InstanceSpec{
 		Handle: "web", Command: []string{"serve", "-x"}, MemoryMB: 1024, Hostname: "h", Labels: map[string]string{"a": "b=c", "d": ""},
-		Restart: api.RestartOnFailure, Kit: "k", Idle: "5m",
-		Exposes: []api.Expose{{Port: 80}, {Port: 443, PublicPort: 8443, Protocol: "tcp"}},
+		Restart: api.RestartOnFailure, Kit: "k", Idle: "pause=5m,hibernate=never",
+		Exposes: []api.Expose{{GuestPort: 80}, {Bind: "0.0.0.0", GuestPort: 443, PublicPort: 8443, Protocol: "tcp"}},
 	}
-	flags := "--name web --memory 1G --hostname h --label a=b=c --label d= --restart on-failure --kit k --idle 5m --expose 80 --expose 8443:443/tcp -- serve -x"
+	flags := "--name web --memory 1G --hostname h --label a=b=c --label d= --restart on-failure --kit k --idle pause=5m,hibernate=never --expose 80 --expose 0.0.0.0:8443:443/tcp -- serve -x"
 	for _, c := range []struct{ command, stdout string }{
 		{"instance start", "Instance started: inst-7\nHandle: web\n"},
 		{"run --detach", "Instance started: inst-7\nHandle: web\n"},
@@ -248,6 +248,20 @@ func TestNewInstancesHaveASpec(t *testing.T) {
 	serve(t, newLiving())
 	if _, stdout, _ := aegis(t, "instance", "start", "--name", "again", "--", "x"); stdout != "Instance restarted: inst-7\nHandle: again\n" {
 		t.Errorf("started again: %q", stdout)
+	}
+}
+
+func TestAKitBringsItsCommand(t *testing.T) {
+	for line, handle := range map[string]string{
+		"instance start --kit agent --name bot": "bot",
+		"run -d --kit agent":                    "",
+	} {
+		f := newLiving()
+		serve(t, f)
+		code, _, stderr := aegis(t, strings.Fields(line)...)
+		if code != 0 || f.spec == nil || len(f.spec.Command) > 0 || f.spec.Kit != "agent" || f.spec.Handle != handle {
+			t.Errorf("%s: exit %d, %q, %+v", line, code, stderr, f.spec)
+		}
 	}
 }
 

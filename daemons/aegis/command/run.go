@@ -45,7 +45,7 @@ signal n ended it (141 when nobody reads the output any more). The first
 Ctrl-C goes to the program, the second one tears the machine down. With -t every
 key goes to the program, as on a terminal of its own.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && f.life.kit == "" {
 				return usage(cmd, errors.New("no command: expected a program and its arguments, such as: aegis run -- echo hello"))
 			}
 			return nil

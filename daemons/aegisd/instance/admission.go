@@ -32,19 +32,3 @@ func (s *Service) admit(id string, spec api.InstanceSpec) error {
 	}
 	return nil
 }
-
-// checkAble refuses the start of what this version can only keep.
-func checkAble(spec api.InstanceSpec) error {
-	feature := ""
-	switch {
-	case len(spec.Exposes) > 0:
-		feature = "exposes (offering a port of the guest)"
-	case spec.Kit != "":
-		feature = "kit"
-	case spec.Idle != "":
-		feature = "idle (sleeping without activity)"
-	default:
-		return nil
-	}
-	return api.Errorf(api.Unavailable, "%s: this aegisd cannot do that yet: start the instance without it", feature)
-}

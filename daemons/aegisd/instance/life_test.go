@@ -84,6 +84,12 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 	w.machines.driver.Behave(fake.Behaviour{PanicAtBoot: "no root"})
 	w.create(api.InstanceSpec{Handle: "failed", Command: []string{"sleep"}})
 	w.awaitPhase("failed", api.PhaseFailed)
+	if _, err := w.Create(t.Context(), api.Caller{}, api.InstanceSpec{
+		Handle: "later", Kit: "agent", Idle: "leases_only,pause=1m",
+		Exposes: []api.Expose{{GuestPort: 80}, {Bind: "::", GuestPort: 53, PublicPort: 5353, Protocol: "udp"}},
+	}); api.CodeOf(err) != api.Unavailable {
+		t.Fatal(err)
+	}
 	all, err := w.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +110,7 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{`"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`} {
+	for _, want := range []string{`"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`, `"public_port":5353`, `"idle_policy":`, `"kit":`} {
 		if !strings.Contains(before["/v1/instances"], want) {
 			t.Errorf("there is no %s", want)
 		}
@@ -251,7 +257,7 @@ func TestWhatCannotBeKeptIsNotDone(t *testing.T) {
 func TestRecordsOfALaterVersion(t *testing.T) {
 	w := newWorld(t)
 	spec := web()
-	spec.Exposes, spec.Kit, spec.Idle = []api.Expose{{Port: 80, PublicPort: 8080}}, "agent", "5m"
+	spec.Exposes, spec.Kit, spec.Idle = []api.Expose{{GuestPort: 80, PublicPort: 8080}}, "agent", "5m"
 	rec := store.Record{
 		ID: "inst-1", Created: time.Unix(1, 0).UTC(), Spec: spec,
 		Status: store.Status{Phase: api.PhaseStopped, Enabled: true, Generation: 1},
@@ -261,7 +267,7 @@ func TestRecordsOfALaterVersion(t *testing.T) {
 	}
 	w.restart()
 	in, err := w.Get(t.Context(), "web")
-	if err != nil || in.Kit != "agent" || in.Idle != "5m" || !cmp.Equal(in.Exposes, spec.Exposes) {
+	if err != nil || in.Kit != "agent" || in.Idle != "5m" || len(in.Exposes) != 1 || in.Exposes[0] != spec.Exposes[0].WithDefaults() {
 		t.Errorf("read back: %+v, %v", in, err)
 	}
 	for name, call := range map[string]func(context.Context, string) (api.Instance, error){"start": w.Start, "restart": w.Restart} {

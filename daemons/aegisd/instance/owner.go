@@ -176,7 +176,7 @@ func (o *owner) publish() {
 	st := o.rec.Status
 	o.view.Store(&api.Instance{
 		ID: o.id, Handle: o.rec.Spec.Handle, State: st.Phase.State(), Phase: st.Phase, Enabled: st.Enabled,
-		Command: o.spec.Command, ImageRef: o.spec.ImageRef, Digest: st.Digest, Env: o.spec.Env,
+		Command: append([]string{}, o.spec.Command...), ImageRef: o.spec.ImageRef, Digest: st.Digest, Env: o.spec.Env,
 		Workdir: o.spec.Workdir, User: o.spec.User, MemoryMB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs, DiskMB: o.spec.DiskMB,
 		OwnerUID: o.rec.OwnerUID, CreatedAt: o.rec.Created, StartedAt: st.Started, StoppedAt: st.Stopped,
 		LastError: st.LastError, ExitCode: st.ExitCode, ExitSignal: st.ExitSignal, Machine: st.Machine,

@@ -38,6 +38,7 @@ func (o *owner) onCreateAgain(given api.InstanceSpec) error {
 	if err := o.svc.Limits.validate(given); err != nil {
 		return err
 	}
+	given.Exposes = exposesWithDefaults(given.Exposes)
 	st := o.rec.Status
 	other := difference(given, withDefaults(have))
 	switch {

@@ -21,10 +21,12 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 	if o := s.namesake(spec.Handle); o != nil {
 		return s.createAgain(ctx, o, spec)
 	}
-	for _, check := range []func(api.InstanceSpec) error{s.Limits.validate, checkAble} {
-		if err := check(spec); err != nil {
-			return api.Instance{}, err
-		}
+	if err := s.Limits.validate(spec); err != nil {
+		return api.Instance{}, err
+	}
+	refused := checkAble(spec)
+	if refused != nil && spec.AutoRemove {
+		return api.Instance{}, refused // nothing of it stays
 	}
 	if err := s.room(); err != nil {
 		return api.Instance{}, err
@@ -34,13 +36,17 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 	}
 	rec := store.Record{
 		ID: newID(), OwnerUID: who.UID, Created: time.Now().UTC(), Spec: spec,
-		Status: s.nextStart(store.Status{}),
+		Status: s.firstStatus(refused),
 	}
 	o, err := s.insert(rec)
 	if err != nil {
 		return api.Instance{}, api.AsError(err)
 	}
 	in := *o.view.Load()
+	if refused != nil {
+		o.post(func() { o.emit(api.EventCreated, in.LastError) })
+		return in, api.Errorf(api.Unavailable, "%w: instance %s is kept and stopped", refused, firstOf(in.Handle, in.ID))
+	}
 	o.post(func() {
 		o.emit(api.EventCreated, "")
 		o.emit(api.EventPhase, "")
@@ -53,8 +59,10 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 func (s *Service) insert(rec store.Record) (*owner, error) {
 	s.admission.Lock()
 	defer s.admission.Unlock()
-	if err := s.admit(rec.ID, withDefaults(rec.Spec)); err != nil {
-		return nil, err
+	if !atRest(rec.Status.Phase) {
+		if err := s.admit(rec.ID, withDefaults(rec.Spec)); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.admitWorkspace(rec.OwnerUID, rec.Spec, rec.ID); err != nil {
 		return nil, err

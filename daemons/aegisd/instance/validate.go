@@ -31,6 +31,7 @@ func withDefaults(spec api.InstanceSpec) api.InstanceSpec {
 	if spec.Restart == "" {
 		spec.Restart = api.RestartNever
 	}
+	spec.Exposes = exposesWithDefaults(spec.Exposes)
 	return spec
 }
 
@@ -66,7 +67,8 @@ func checkHandle(spec api.InstanceSpec) error {
 }
 
 func checkCommand(spec api.InstanceSpec) error {
-	if len(spec.Command) == 0 || spec.Command[0] == "" {
+	brought := len(spec.Command) == 0 && spec.Kit != ""
+	if !brought && (len(spec.Command) == 0 || spec.Command[0] == "") {
 		return invalid("command is empty: expected a program and its arguments, such as echo hello")
 	}
 	total := 0

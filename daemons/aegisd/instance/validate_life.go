@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,7 +17,6 @@ const (
 	maxLabels     = 64
 	maxLabelKey   = 128
 	maxLabelValue = 256
-	maxExposes    = 64
 )
 
 var (
@@ -68,50 +66,6 @@ func checkRestart(spec api.InstanceSpec) error {
 		return invalid("restart %s with auto_remove: an instance that goes cannot be started again: ask for one of them", spec.Restart)
 	case spec.Attach:
 		return invalid("restart %s with attach: nobody would take the streams of the next start: ask for one of them", spec.Restart)
-	}
-	return nil
-}
-
-func checkExposes(spec api.InstanceSpec) error {
-	if n := len(spec.Exposes); n > maxExposes {
-		return invalid("%d exposes: at most %d are allowed", n, maxExposes)
-	}
-	guest, public := map[int]bool{}, map[int]bool{}
-	for _, e := range spec.Exposes {
-		switch {
-		case e.Port < 1 || e.Port > 65535:
-			return invalid("exposes: port %d: expected 1 to 65535", e.Port)
-		case e.PublicPort < 0 || e.PublicPort > 65535:
-			return invalid("exposes: public_port %d: expected 1 to 65535, or 0 for any", e.PublicPort)
-		case e.Protocol != "" && e.Protocol != "http" && e.Protocol != "tcp":
-			return invalid("exposes: protocol %q: expected http or tcp", shorten(e.Protocol))
-		case guest[e.Port]:
-			return invalid("exposes: port %d is there twice: name it once", e.Port)
-		case e.PublicPort != 0 && public[e.PublicPort]:
-			return invalid("exposes: public_port %d is there twice: name it once", e.PublicPort)
-		}
-		guest[e.Port], public[e.PublicPort] = true, true
-	}
-	return nil
-}
-
-func checkKit(spec api.InstanceSpec) error {
-	if k := spec.Kit; k != "" && (len(k) > maxHandle || !handleGrammar.MatchString(k)) {
-		return invalid("kit %q: expected at most %d letters, digits, '.', '_' and '-', beginning with a letter or digit", shorten(k), maxHandle)
-	}
-	return nil
-}
-
-// shortestIdle keeps a guest from being put to sleep between two packets.
-const shortestIdle = time.Second
-
-func checkIdle(spec api.InstanceSpec) error {
-	switch spec.Idle {
-	case "", "never", "leases_only":
-		return nil
-	}
-	if d, err := time.ParseDuration(spec.Idle); err != nil || d < shortestIdle {
-		return invalid("idle %q: expected never, leases_only, or a time of at least %v such as 5m", shorten(spec.Idle), shortestIdle)
 	}
 	return nil
 }

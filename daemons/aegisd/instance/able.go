@@ -1,0 +1,32 @@
+package instance
+
+import (
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+)
+
+// checkAble refuses the start of what this version can only keep. Every start
+// asks it and nothing else does: what becomes possible is deleted here.
+func checkAble(spec api.InstanceSpec) error {
+	missing := ""
+	switch {
+	case len(spec.Exposes) > 0:
+		missing = "exposes (--expose): this aegisd cannot offer ports of a guest yet"
+	case spec.Kit != "":
+		missing = "kit (--kit): this aegisd cannot start kits yet"
+	case spec.Idle != "":
+		missing = "idle_policy (--idle): this aegisd cannot put guests to sleep yet"
+	default:
+		return nil
+	}
+	return api.Errorf(api.Unavailable, "%s", missing)
+}
+
+// firstStatus is the status of a new instance: it starts, or is only kept
+// where its start is refused.
+func (s *Service) firstStatus(refused error) store.Status {
+	if refused == nil {
+		return s.nextStart(store.Status{})
+	}
+	return store.Status{Phase: api.PhaseStopped, Enabled: true, HostBoot: s.HostBoot, LastError: refused.Error()}
+}
