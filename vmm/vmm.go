@@ -134,6 +134,9 @@ type Reason string
 const (
 	// ReasonPoweroff: the guest left in order.
 	ReasonPoweroff Reason = "poweroff"
+	// ReasonShutdown: it did so because the host's service manager ended the
+	// machine's worker or scope.
+	ReasonShutdown Reason = "shutdown"
 	// ReasonStopped: Stop was called.
 	ReasonStopped Reason = "stopped"
 	// ReasonPanic: the guest's kernel panicked; Exit.Detail has its words.

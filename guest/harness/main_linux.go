@@ -112,7 +112,7 @@ func serve(m *machine.Machine, dial channel.Channel, later *boot.Later) error {
 	case grace := <-m.Off():
 		machine.End(reaper, grace)
 		relay.Leave(writeBackLimit)
-		lastWords(table)
+		lastWords(table, s)
 		return nil
 	case err := <-lost:
 		machine.End(reaper, 0)
@@ -129,11 +129,14 @@ const writeBackLimit = 10 * time.Second
 const lastWordsLimit = 3 * time.Second
 
 // lastWords lets the host have what is still in the pipes of programs that
-// have ended.
-func lastWords(t *process.Table) {
+// have ended, and how they ended.
+func lastWords(t *process.Table, s *service.Service) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastWordsLimit)
 	defer cancel()
 	t.Drain(ctx)
+	if err := s.Answer(ctx); err != nil {
+		say("the host was not told all: " + err.Error())
+	}
 }
 
 func accept(dial channel.Channel, s *service.Service) error {

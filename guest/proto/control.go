@@ -4,23 +4,23 @@ import (
 	"context"
 	"net"
 	"path"
-	"sync/atomic"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// greeting is the key of what a connection's context knows: whether its Hello
-// went well.
-type greeting struct{}
+// caller is the key of what a connection's context knows of it.
+type caller struct{}
 
 // ServeControl serves one control connection of a guest and takes possession
 // of it. It returns before the connection has ended, as it does with ctx and
-// with the server, which needs HelloFirst among its interceptors.
-func ServeControl(ctx context.Context, s *ttrpc.Server, c net.Conn) {
-	ctx = context.WithValue(ctx, greeting{}, new(atomic.Bool))
-	one := &single{conn: c}
+// with the server, which needs HelloFirst among its interceptors. all counts
+// its calls.
+func ServeControl(ctx context.Context, s *ttrpc.Server, c net.Conn, all *Calls) {
+	known := &control{Conn: c, all: all}
+	ctx = context.WithValue(ctx, caller{}, known)
+	one := &single{conn: known}
 	s.Serve(ctx, one) // ends with the second Accept
 	if one.conn != nil {
 		c.Close() // the server is closed
@@ -29,15 +29,19 @@ func ServeControl(ctx context.Context, s *ttrpc.Server, c net.Conn) {
 
 // HelloFirst refuses every call of a connection whose Hello has not gone well.
 func HelloFirst(ctx context.Context, in ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, call ttrpc.Method) (any, error) {
-	greeted, ok := ctx.Value(greeting{}).(*atomic.Bool)
+	known, ok := ctx.Value(caller{}).(*control)
+	if ok {
+		known.begin()
+		defer known.owe()
+	}
 	if path.Base(info.FullMethod) == "Hello" {
 		out, err := call(ctx, in)
 		if ok {
-			greeted.Store(err == nil)
+			known.greeted.Store(err == nil)
 		}
 		return out, err
 	}
-	if !ok || !greeted.Load() {
+	if !ok || !known.greeted.Load() {
 		return nil, status.Errorf(codes.FailedPrecondition, "%s: the first call of a control connection is Hello", path.Base(info.FullMethod))
 	}
 	return call(ctx, in)

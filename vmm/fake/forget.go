@@ -1,5 +1,8 @@
 package fake
 
+// Awaited is closed once the host waits for the end of a process that runs.
+func (m *Machine) Awaited(id string) <-chan struct{} { return m.guest.process(id).awaited }
+
 // Forget makes the guest forget a process that has ended, as one does that has
 // had more of them than it keeps; false if it has none that has ended.
 func (m *Machine) Forget(id string) bool {

@@ -29,6 +29,7 @@ type guest struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	control  *ttrpc.Server
+	calls    proto.Calls
 	copies   *archive.Server
 	files    string // the folder that is its root
 
@@ -82,7 +83,7 @@ func (g *guest) accept(port uint32, c net.Conn) bool {
 		return true
 	}
 	if port != proto.PortWorkspace { // of those nobody reads
-		proto.ServeControl(g.ctx, g.control, c)
+		proto.ServeControl(g.ctx, g.control, c, &g.calls)
 	}
 	return true
 }
@@ -170,6 +171,9 @@ func (g *guest) settle() {
 	case <-time.After(2 * time.Second):
 	case <-g.ctx.Done():
 	}
+	ctx, cancel := context.WithTimeout(g.ctx, 2*time.Second)
+	defer cancel()
+	g.calls.Await(ctx) // who waits for a program is told
 }
 
 func (g *guest) keptStreams() (all []*kept.Source) {

@@ -21,6 +21,8 @@ type process struct {
 	pid     uint32
 	signals chan int
 	done    chan struct{} // closed after status is set
+	waited  func()        // closes awaited
+	awaited chan struct{} // closed when the host has begun to wait
 	cancel  context.CancelFunc
 
 	mu       sync.Mutex // guards the fields below
@@ -62,8 +64,9 @@ func (g *guest) Start(_ context.Context, r *proto.StartRequest) (*proto.StartRes
 	p := &process{
 		pid: g.lastPid, signals: make(chan int, 16), done: make(chan struct{}),
 		host: map[proto.Kind]*os.File{}, outputs: map[proto.Kind]*output{}, request: r, begun: time.Now(),
-		kept: map[proto.Kind]*kept.Source{},
+		kept: map[proto.Kind]*kept.Source{}, awaited: make(chan struct{}),
 	}
+	p.waited = sync.OnceFunc(func() { close(p.awaited) })
 	proc, err := p.connect(r)
 	if err != nil {
 		p.unplug()

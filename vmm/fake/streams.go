@@ -68,6 +68,7 @@ func (g *guest) Wait(ctx context.Context, r *proto.WaitRequest) (*proto.ExitStat
 	if p == nil {
 		return nil, noProcess(r.GetId())
 	}
+	p.waited()
 	select {
 	case <-p.done:
 		s := p.status

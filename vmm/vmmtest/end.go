@@ -3,8 +3,10 @@ package vmmtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
@@ -78,7 +80,19 @@ func testEnded(s *suite) {
 func testPoweroff(s *suite) {
 	g := s.boot()
 	sleep := g.run("sleep")
-	g.control.Poweroff(s.ctx, &proto.PoweroffRequest{GraceMs: 5000}) // the answer may be lost
+	told := make(chan error, 1)
+	go func() {
+		end, err := g.control.Wait(s.ctx, &proto.WaitRequest{Id: sleep.id})
+		if err == nil && end.GetSignal() != uint32(syscall.SIGTERM) {
+			err = fmt.Errorf("it ended with %+v", end)
+		}
+		told <- err
+	}()
+	g.control.Hello(s.ctx, &proto.HelloRequest{Version: proto.Version}) // behind the wait
+	g.control.Poweroff(s.ctx, &proto.PoweroffRequest{GraceMs: 5000})    // the answer may be lost
+	if err := <-told; err != nil {
+		s.Errorf("who waited for the program: %v", err)
+	}
 	s.ends(g.machine, g.plan, vmm.ReasonPoweroff)
 	io.Copy(io.Discard, deadline(s, sleep.stdout))
 }

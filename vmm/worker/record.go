@@ -66,7 +66,7 @@ func ReadExit(path string) (vmm.Exit, error) {
 // cleanExit makes what a worker said of its end presentable.
 func cleanExit(e vmm.Exit) (vmm.Exit, error) {
 	switch e.Reason {
-	case vmm.ReasonPoweroff, vmm.ReasonStopped, vmm.ReasonPanic, vmm.ReasonCrashed, vmm.ReasonNeverReady, vmm.ReasonWorkerLost:
+	case vmm.ReasonPoweroff, vmm.ReasonShutdown, vmm.ReasonStopped, vmm.ReasonPanic, vmm.ReasonCrashed, vmm.ReasonNeverReady, vmm.ReasonWorkerLost:
 	default:
 		return vmm.Exit{}, fmt.Errorf("exit record has the unknown reason %q", e.Reason)
 	}

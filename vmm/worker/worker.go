@@ -169,22 +169,23 @@ func Run(ctx context.Context, c Config) error {
 
 // live holds the machine from start to end.
 func (s *server) live(ctx context.Context) vmm.Exit {
-	m, err := s.start(ctx)
+	limit, cancel := context.WithTimeout(ctx, s.plan.ReadyTimeout)
+	defer cancel()
+	m, err := s.start(limit)
 	if err != nil {
-		return vmm.Exit{Reason: vmm.ReasonCrashed, Detail: "not started: " + err.Error(), Time: time.Now()}
+		return s.notStarted(limit, err)
 	}
 	s.started(m)
-	timer := time.NewTimer(s.plan.ReadyTimeout)
-	defer timer.Stop()
 	select {
 	case <-m.Ready():
 		s.ready()
 	case <-m.Done():
 		return m.Exit()
-	case <-timer.C:
+	case <-limit.Done():
+		if ctx.Err() != nil {
+			return s.pullPlug(m)
+		}
 		return s.neverReady(m)
-	case <-ctx.Done():
-		return s.pullPlug(m)
 	}
 	select {
 	case <-m.Done():
@@ -195,8 +196,6 @@ func (s *server) live(ctx context.Context) vmm.Exit {
 }
 
 func (s *server) start(ctx context.Context) (vmm.Machine, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.plan.ReadyTimeout)
-	defer cancel()
 	p := vmm.Plan{
 		ID: s.plan.ID, Kernel: s.plan.Kernel, Initramfs: s.plan.Initramfs,
 		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir,
@@ -210,13 +209,28 @@ func (s *server) start(ctx context.Context) (vmm.Machine, error) {
 	return s.config.Driver.Start(ctx, p)
 }
 
+// notStarted says why there is no machine; a monitor that did not come up
+// within the limit is no other failure than a guest that did not.
+func (s *server) notStarted(limit context.Context, err error) vmm.Exit {
+	exit := vmm.Exit{Reason: vmm.ReasonCrashed, Detail: "not started: " + err.Error(), Time: time.Now()}
+	if errors.Is(limit.Err(), context.DeadlineExceeded) {
+		exit.Reason = vmm.ReasonNeverReady
+		exit.Detail = fmt.Sprintf("%s: its monitor was still starting: %s", s.late(), err)
+	}
+	return exit
+}
+
+func (s *server) late() string {
+	return fmt.Sprintf("the guest was not ready within %s", s.plan.ReadyTimeout)
+}
+
 func (s *server) neverReady(m vmm.Machine) vmm.Exit {
 	exit := s.pullPlug(m)
 	if exit.Reason != vmm.ReasonStopped {
 		return exit // it ended by itself in this very moment
 	}
 	exit.Reason = vmm.ReasonNeverReady
-	exit.Detail = fmt.Sprintf("the guest was not ready within %s", s.plan.ReadyTimeout)
+	exit.Detail = s.late()
 	if words := consoleTail(s.files.Console); words != "" {
 		exit.Detail += "; its console ends with: " + words
 	}
@@ -247,11 +261,20 @@ func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 	}
 	select {
 	case <-m.Done():
-		return m.Exit()
+		return asked(m.Exit())
 	case <-ctx.Done():
 		s.config.Log.Warn("the guest did not leave in time", "grace", grace)
 		return s.pullPlug(m)
 	}
+}
+
+// asked tells the end of a guest that left because it was asked from that of
+// one that left by itself.
+func asked(exit vmm.Exit) vmm.Exit {
+	if exit.Reason == vmm.ReasonPoweroff {
+		exit.Reason = vmm.ReasonShutdown
+	}
+	return exit
 }
 
 // wake lets a paused guest go on, so that it can be asked. Not every driver

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/ttrpc"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -284,6 +285,62 @@ func TestAShutdownAsksTheGuestFirst(t *testing.T) {
 	}
 	if e := r.end(t); !asked || e.Detail != "as a guest that leaves" {
 		t.Errorf("asked %t, exit %+v", asked, e)
+	}
+}
+
+// leave asks a fake guest to leave, as a worker's Shutdown does.
+func leave(ctx context.Context, m vmm.Machine) error {
+	c, err := m.Connect(ctx, proto.PortControl)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	client := ttrpc.NewClient(c)
+	defer client.Close()
+	guest := proto.NewGuestClient(client)
+	if _, err := guest.Hello(ctx, &proto.HelloRequest{Version: proto.Version}); err != nil {
+		return err
+	}
+	_, err = guest.Poweroff(ctx, &proto.PoweroffRequest{GraceMs: 1000})
+	return err
+}
+
+func TestWhoWantedAGuestToLeaveIsOnRecord(t *testing.T) {
+	d := &fake.Driver{}
+	r := start(t, t.TempDir(), d, func(c *worker.Config) { c.Shutdown = leave })
+	r.until(t, vmm.StateRunning)
+	r.stop()
+	if e := r.end(t); e.Reason != vmm.ReasonShutdown {
+		t.Errorf("asked by the host: exit %+v", e)
+	}
+	r = start(t, t.TempDir(), d, nil)
+	r.until(t, vmm.StateRunning)
+	if err := leave(t.Context(), d.Machine("one")); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.end(t); e.Reason != vmm.ReasonPoweroff {
+		t.Errorf("by itself: exit %+v", e)
+	}
+}
+
+// mute is a driver whose monitor never answers its greeting.
+type mute struct{ vmm.Driver }
+
+func (mute) Start(ctx context.Context, _ vmm.Plan) (vmm.Machine, error) {
+	<-ctx.Done()
+	return nil, errors.New("reading the monitor's greeting: closed")
+}
+
+func TestAMonitorThatNeverAnswersIsAGuestThatIsNeverReady(t *testing.T) {
+	r := start(t, t.TempDir(), mute{&fake.Driver{}}, func(c *worker.Config) { c.Plan.ReadyTimeout = 20 * time.Millisecond })
+	e := r.end(t)
+	if e.Reason != vmm.ReasonNeverReady || !strings.HasPrefix(e.Detail, "the guest was not ready within 20ms: its monitor was still starting: reading") {
+		t.Errorf("exit %+v", e)
+	}
+	r = start(t, t.TempDir(), mute{&fake.Driver{}}, nil)
+	r.stop()
+	if e := r.end(t); e.Reason != vmm.ReasonCrashed {
+		t.Errorf("a start that is given up: exit %+v", e)
 	}
 }
 

@@ -65,11 +65,12 @@ func Open(ctx context.Context, dial Dial) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the guest: %w", err)
 	}
-	conn, err := net.FileConn(f)
+	raw, err := net.FileConn(f)
 	f.Close()
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the guest: %w", err)
 	}
+	conn := newLingering(raw)
 	client := ttrpc.NewClient(conn)
 	s := &Session{conn: conn, client: client, guest: proto.NewGuestClient(client)}
 	if err := s.hello(ctx); err != nil {

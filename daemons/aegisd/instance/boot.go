@@ -28,6 +28,7 @@ type boot struct {
 	powerless  chan struct{} // closed when the machine is known to have ended
 	hurry      chan struct{} // closed when an orderly end must not wait
 	released   chan struct{} // closed when nothing is left
+	followed   chan struct{} // closed when its program is not followed any more; nil before it runs
 	awake      chan struct{} // closed while the guest can answer; the owner's, see turn
 
 	up       bool // the machine runs
@@ -145,8 +146,12 @@ func (o *owner) onBegun(b *boot, up started, err error) {
 func (o *owner) running(b *boot) {
 	o.setTimeout(b)
 	o.collect(b)
-	first := b.session
-	o.svc.tasks.Go(func() { o.follow(b, first) })
+	first, followed := b.session, make(chan struct{})
+	b.followed = followed
+	o.svc.tasks.Go(func() {
+		defer close(followed)
+		o.follow(b, first)
+	})
 }
 
 // onExited notes how the primary process ended.
@@ -190,17 +195,51 @@ func (o *owner) onMachineEnd(b *boot, exit vmm.Exit) {
 	if !b.up || b.outcome != nil {
 		return // starting tells it better, or it is what we wanted
 	}
-	if exit.Reason == vmm.ReasonPoweroff && b.exited {
-		o.release(outcome{phase: api.PhaseStopped})
+	if b.followed == nil || b.exited || exit.Reason != vmm.ReasonPoweroff && exit.Reason != vmm.ReasonShutdown {
+		o.onEndKnown(b)
 		return
 	}
-	o.release(outcome{phase: api.PhaseFailed, err: endError(exit)})
+	followed := b.followed
+	o.svc.tasks.Go(func() { // how its program ended is still on its way
+		awaitFollowed(b.ctx, followed)
+		o.postBoot(b, func() { o.onEndKnown(b) })
+	})
+}
+
+// awaitFollowed waits until all is known of a program whose machine has left
+// in order, or will not be known.
+func awaitFollowed(ctx context.Context, followed <-chan struct{}) {
+	t := time.NewTimer(lastWords)
+	defer t.Stop()
+	select {
+	case <-followed:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// onEndKnown releases a boot whose machine has ended by itself.
+func (o *owner) onEndKnown(b *boot) {
+	switch {
+	case b.outcome != nil: // the end of its program was enough
+	case inOrder(*b.end, b.exited):
+		o.release(outcome{phase: api.PhaseStopped})
+	default:
+		o.release(outcome{phase: api.PhaseFailed, err: endError(*b.end)})
+	}
+}
+
+// inOrder tells whether the end of a machine is none of its instance's
+// failures: the host asked for it, or its program had ended.
+func inOrder(exit vmm.Exit, exited bool) bool {
+	return exit.Reason == vmm.ReasonShutdown || exit.Reason == vmm.ReasonPoweroff && exited
 }
 
 // endError says why a machine ended that should not have.
 func endError(exit vmm.Exit) error {
 	text := map[vmm.Reason]string{
 		vmm.ReasonPoweroff:   "the guest powered itself off",
+		vmm.ReasonShutdown:   "the host ended the machine",
 		vmm.ReasonStopped:    "the machine was stopped from outside",
 		vmm.ReasonPanic:      "the guest's kernel panicked",
 		vmm.ReasonCrashed:    "the machine monitor died",

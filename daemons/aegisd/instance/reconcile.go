@@ -151,6 +151,8 @@ func (o *owner) adopt() {
 // the host, which ends machines as a matter of course.
 func (o *owner) whyGone(info vmm.Info, there bool) error {
 	switch {
+	case there && info.Exit != nil && inOrder(*info.Exit, o.rec.Status.ExitCode != nil):
+		return nil
 	case there && info.Exit != nil:
 		return endError(*info.Exit)
 	case o.rec.Status.HostBoot != o.svc.HostBoot:

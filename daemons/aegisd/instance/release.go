@@ -35,9 +35,9 @@ func (o *owner) release(out outcome) {
 	if !orderly {
 		b.cancel(errReleased)
 	}
-	session, erase := b.session, o.removing
+	session, followed, erase := b.session, b.followed, o.removing
 	o.svc.tasks.Go(func() {
-		err := o.takeDown(b, session, orderly, erase, wake)
+		err := o.takeDown(b, session, followed, orderly, erase, wake)
 		o.postBoot(b, func() { o.onReleased(b, err) })
 	})
 }
@@ -58,10 +58,10 @@ func (o *owner) showStopping() {
 }
 
 // takeDown runs beside the owner until no process of the boot is left.
-func (o *owner) takeDown(b *boot, session *guestsession.Session, orderly, erase bool, wake func() bool) error {
+func (o *owner) takeDown(b *boot, session *guestsession.Session, followed <-chan struct{}, orderly, erase bool, wake func() bool) error {
 	if orderly {
-		if wake() {
-			o.powerOff(b, session)
+		if wake() && o.powerOff(b, session) && followed != nil {
+			awaitFollowed(b.ctx, followed)
 		}
 		b.cancel(errReleased)
 	}
@@ -96,9 +96,9 @@ func (o *owner) insist(step func() error) error {
 	}
 }
 
-// powerOff asks the guest to leave and waits until it has, is out of time, or
-// somebody is in a hurry.
-func (o *owner) powerOff(b *boot, session *guestsession.Session) {
+// powerOff asks the guest to leave and waits until it has (true), is out of
+// time, or somebody is in a hurry.
+func (o *owner) powerOff(b *boot, session *guestsession.Session) (left bool) {
 	grace := o.svc.Timings.StopGrace
 	limit := time.NewTimer(grace + grace/2)
 	defer limit.Stop()
@@ -110,11 +110,13 @@ func (o *owner) powerOff(b *boot, session *guestsession.Session) {
 	})
 	select {
 	case <-b.powerless:
+		return true
 	case <-limit.C:
 		o.svc.Log.Warn("guest did not power off in time", "instance", o.id, "machine", b.machine)
 	case <-b.hurry:
 	case <-b.ctx.Done():
 	}
+	return false
 }
 
 // withSession makes a call on the session of the boot; where aegisd was

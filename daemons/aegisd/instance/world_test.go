@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/instance"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/secret"
@@ -317,7 +318,8 @@ type machines struct {
 
 type hosted struct {
 	vmm.Machine
-	info vmm.Info
+	info  vmm.Info
+	asked bool // by the host's service manager to leave
 }
 
 func newMachines() *machines {
@@ -377,7 +379,12 @@ func (m *machines) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 	go func() { // ends with the machine
 		<-machine.Done()
 		exit := machine.Exit()
-		m.change(h, func(i *vmm.Info) { i.State, i.Exit = vmm.StateEnded, &exit })
+		m.change(h, func(i *vmm.Info) {
+			if h.asked && exit.Reason == vmm.ReasonPoweroff {
+				exit.Reason = vmm.ReasonShutdown
+			}
+			i.State, i.Exit = vmm.StateEnded, &exit
+		})
 	}()
 	return h.info, nil
 }
@@ -523,6 +530,27 @@ func (m *machines) breakWatches() {
 	m.mu.Unlock()
 	for _, w := range all {
 		m.unwatch(w)
+	}
+}
+
+// shutdown asks the guest of a machine to leave, as its worker does when its
+// scope is stopped.
+func (m *machines) shutdown(t testing.TB, id string) {
+	t.Helper()
+	h, err := m.get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.change(h, func(*vmm.Info) { h.asked = true })
+	session, err := guestsession.Open(t.Context(), func(ctx context.Context, port uint32) (*os.File, error) {
+		return m.Connect(ctx, id, port)
+	})
+	if err == nil {
+		defer session.Close()
+		err = session.Poweroff(t.Context(), time.Second)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

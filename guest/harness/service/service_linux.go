@@ -38,6 +38,7 @@ type Service struct {
 	copies    *archive.Server
 	log       func(string)
 	rpc       *ttrpc.Server
+	calls     proto.Calls
 	named     atomic.Bool
 	naming    sync.Mutex
 	workspace Workspace
@@ -61,12 +62,16 @@ func New(version, bootID string, m Machine, t *process.Table, log func(string)) 
 // Close ends all control connections.
 func (s *Service) Close() error { return s.rpc.Close() }
 
+// Answer waits until what the host asked is answered: one that waits for the
+// end of a program hears it before the machine goes.
+func (s *Service) Answer(ctx context.Context) error { return s.calls.Await(ctx) }
+
 // Serve serves a connection to a port and takes possession of it. It returns
 // before the connection has ended.
 func (s *Service) Serve(c process.Conn, port uint32) {
 	switch port {
 	case proto.PortControl:
-		proto.ServeControl(context.Background(), s.rpc, c)
+		proto.ServeControl(context.Background(), s.rpc, c, &s.calls)
 	case proto.PortStream:
 		go s.stream(c) // ends with the connection
 	case proto.PortWorkspace:
