@@ -161,14 +161,23 @@ type Instance struct {
 	RestartAt    *time.Time `json:"restart_at,omitempty"`
 	// Workspace is that of the spec.
 	Workspace string `json:"workspace,omitempty"`
+	// LastActiveAt is when somebody used the instance last, to 10 s: a start,
+	// an exec, a copy, an attach, a signal, or the end of a connection.
+	// ActiveConnections counts the clients that hold streams of it now.
+	LastActiveAt      time.Time `json:"last_active_at"`
+	ActiveConnections int       `json:"active_connections"`
+	// UpdatedAt is when what is kept of it was written last.
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 // Event is one change that a client may follow.
 type Event struct {
-	// Seq grows by one with each event and restarts with the daemon.
+	// Seq grows by one with each event and restarts with the daemon; it is 0
+	// for those that a client finds out by itself.
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"`
-	// Type is created, phase, changed, progress, exited or deleted.
+	// Type is created, phase, changed, progress, exited or deleted; or gap, which
+	// only clients tell.
 	Type     string `json:"type"`
 	Instance string `json:"instance"`
 	Handle   string `json:"handle,omitempty"`
@@ -185,6 +194,7 @@ const (
 	EventProgress = "progress"
 	EventExited   = "exited"
 	EventDeleted  = "deleted"
+	EventGap      = "gap" // a client lost the stream and has it again
 )
 
 // Status describes the daemon.

@@ -227,12 +227,17 @@ func (s suite) readBack() {
 		Handle: spec.Handle, Command: spec.Command, Env: spec.Env, Workdir: "/tmp", User: "nobody",
 		MemoryMB: 256, VCPUs: 2, DiskMB: 1024, Enabled: true, State: api.StateStarting, Phase: api.PhaseStarting, OwnerUID: uint32(os.Getuid()),
 		ID: in.ID, CreatedAt: in.CreatedAt, Machine: in.Machine, Restart: api.RestartNever, Starts: 1,
+		LastActiveAt: in.LastActiveAt, UpdatedAt: in.UpdatedAt,
+	}
+	if in.LastActiveAt.Before(in.CreatedAt) || in.UpdatedAt.Before(in.CreatedAt) {
+		s.Errorf("created %v, active %v, updated %v", in.CreatedAt, in.LastActiveAt, in.UpdatedAt)
 	}
 	if diff := cmp.Diff(want, in); diff != "" {
 		s.Errorf("answer of create: %s", diff)
 	}
 	running := s.awaitPhase(in.ID, api.PhaseRunning)
 	want.State, want.Phase, want.StartedAt, want.Digest = api.StateRunning, api.PhaseRunning, running.StartedAt, running.Digest
+	want.UpdatedAt = running.UpdatedAt
 	if diff := cmp.Diff(want, running); diff != "" || running.StartedAt == nil || running.Digest == "" {
 		s.Errorf("running instance: %s", diff)
 	}

@@ -29,6 +29,9 @@ func lives() map[string]func(suite) {
 		"what cannot be done yet is kept, and not started":   suite.notYet,
 		"what cannot be done yet leaves no ephemeral ones":   suite.notYetEphemeral,
 		"ports that cannot be offered together are refused":  suite.exposeRefusals,
+		"an exec starts what is there on demand, once":       suite.onDemand,
+		"an exec tells why what is on demand cannot start":   suite.onDemandFails,
+		"clients that hold streams are counted":              suite.activity,
 		"specs of what stays are checked":                    suite.lifeRefusals,
 		"no verb knows an unknown instance":                  suite.lifeUnknown,
 		"a failed program is started again, a good one not":  suite.onFailure,
@@ -115,6 +118,10 @@ func (s suite) pause() {
 	s.must("second pause", in, err, api.PhasePaused)
 	in, err = s.Resume(ctx, "web")
 	s.must("resume", in, err, api.PhaseRunning)
+	if !in.UpdatedAt.After(first.UpdatedAt) {
+		s.Errorf("updated at %v, before the pause at %v", in.UpdatedAt, first.UpdatedAt)
+	}
+	first.UpdatedAt = in.UpdatedAt
 	if diff := cmp.Diff(first, in); diff != "" {
 		s.Errorf("a pause changed the instance: %s", diff)
 	}

@@ -1,9 +1,9 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/follow"
 )
 
 func (a *app) events() *cobra.Command {
@@ -21,7 +22,10 @@ func (a *app) events() *cobra.Command {
 		Use:   "events",
 		Short: "Follow the changes of all instances",
 		Long: `Follow the changes of all instances, one a line, from now on until Ctrl-C. With
--o json each line is one object.`,
+-o json each line is one object.
+
+It goes on when aegisd is started again: a line of the type gap says that the
+stream broke, and the lines behind it what is not as it was before.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
@@ -35,11 +39,7 @@ func (a *app) events() *cobra.Command {
 
 // follow prints events until ctx ends, which is no error.
 func (a *app) follow(ctx context.Context, aegis api.Aegis, out format) error {
-	events, err := aegis.Events(ctx)
-	if err != nil {
-		return err
-	}
-	for ev := range events {
+	return follow.Reader{Aegis: aegis, Notice: a.notice}.Events(ctx, func(ev api.Event) error {
 		text := eventText(ev)
 		if out == "json" {
 			line, err := json.Marshal(ev)
@@ -48,22 +48,13 @@ func (a *app) follow(ctx context.Context, aegis api.Aegis, out format) error {
 			}
 			text = string(line)
 		}
-		if err := a.say("%s\n", text); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return errors.New("aegisd ended the stream: it was stopped, or this program did not keep up: see 'aegis instance list' and follow again")
+		return a.say("%s\n", text)
+	})
 }
 
 func eventText(ev api.Event) string {
-	name := ev.Handle
-	if name == "" {
-		name = ev.Instance
-	}
-	text := fmt.Sprintf("%s %-8s %s %s", ev.Time.Local().Format(time.DateTime), ev.Type, name, ev.Phase)
+	about := strings.TrimSpace(cmp.Or(ev.Handle, ev.Instance) + " " + string(ev.Phase))
+	text := fmt.Sprintf("%s %-8s %s", ev.Time.Local().Format(time.DateTime), ev.Type, about)
 	if ev.Message != "" {
 		text += ": " + printable(ev.Message)
 	}

@@ -91,6 +91,8 @@ func infoRows(in api.Instance) [][2]string {
 		{"Created", optional(&in.CreatedAt)},
 		{"Started at", optional(in.StartedAt)},
 		{"Stopped at", optional(in.StoppedAt)},
+		{"Last active", optional(&in.LastActiveAt)},
+		{"Connections", fmt.Sprint(in.ActiveConnections)},
 	}
 }
 

@@ -72,7 +72,7 @@ func (a *app) startNamed(cmd *cobra.Command, f runFlags, names []string) error {
 		return each(names, func(name string) error {
 			in, err := aegis.Start(ctx, name)
 			if err == nil {
-				in, err = f.started(ctx, aegis, in)
+				in, err = a.started(ctx, f, aegis, in)
 			}
 			if err != nil {
 				return err
@@ -98,7 +98,7 @@ func (a *app) startNew(cmd *cobra.Command, f runFlags, argv []string, code int) 
 	defer client.Close()
 	in, err := client.Create(ctx, api.Caller{}, spec)
 	if err == nil {
-		in, err = f.started(ctx, client, in)
+		in, err = a.started(ctx, f, client, in)
 	}
 	if err != nil {
 		return exitError{code: code, err: err}
@@ -108,11 +108,13 @@ func (a *app) startNew(cmd *cobra.Command, f runFlags, argv []string, code int) 
 
 // started waits until an instance that starts in the background runs, or has
 // run; what keeps it from running is the error.
-func (f runFlags) started(ctx context.Context, aegis api.Aegis, in api.Instance) (api.Instance, error) {
+func (a *app) started(ctx context.Context, f runFlags, aegis api.Aegis, in api.Instance) (api.Instance, error) {
 	if f.noWait || in.Phase == api.PhaseRunning {
 		return in, nil
 	}
-	now, err := aegis.Wait(ctx, in.ID, api.UntilRunning)
+	w := a.waiter(aegis)
+	w.Met = true
+	now, err := w.Wait(ctx, in.ID, api.UntilRunning)
 	if api.CodeOf(err) == api.BadState { // it is at rest already
 		now, err = aegis.Get(ctx, in.ID)
 	}

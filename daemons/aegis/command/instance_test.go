@@ -18,7 +18,7 @@ import (
 type livingAegis struct {
 	fakeAegis
 	calls  []string
-	events []api.Event
+	events []api.Event // of the first stream; later ones are refused
 	// becomes is the phase of what is made, once it has started; "" means
 	// running.
 	becomes api.Phase
@@ -132,6 +132,9 @@ func (f *livingAegis) Create(_ context.Context, _ api.Caller, spec api.InstanceS
 
 func (f *livingAegis) Events(context.Context) (<-chan api.Event, error) {
 	c := make(chan api.Event, len(f.events))
+	if f.calls = append(f.calls, "events"); len(f.calls) > 1 {
+		return nil, api.Errorf(api.Denied, "not again")
+	}
 	for _, ev := range f.events {
 		c <- ev
 	}
@@ -158,11 +161,11 @@ func TestInstanceVerbs(t *testing.T) {
 		{"instance prune --stopped-older-than 90m -q", 0, "inst-8\ninst-9\n", "", []string{"prune false 1h30m0s"}},
 		{"instance prune --stopped-older-than 0s -o json", 0, "[\n  \"inst-8\",\n  \"inst-9\"\n]\n", "", []string{"prune false 0s"}},
 		{"instance prune --dry-run", 0, "inst-8\ninst-9\n", "", []string{"prune true 168h0m0s"}},
-		{"instance wait inst-2", 0, "3\n", "", []string{"wait until stopped inst-2"}},
-		{"instance wait --until running web", 0, "", "", []string{"wait until running web"}},
+		{"instance wait inst-2", 0, "3\n", "", []string{"get inst-2", "wait until stopped inst-2"}},
+		{"instance wait --until running web", 0, "", "", []string{"get web", "wait until running inst-1"}},
 		{"instance start web", 0, "Instance restarted: inst-1\nHandle: web\n", "", []string{"start web"}},
 		{"instance start --name web -o name", 0, "web\n", "", []string{"start web"}},
-		{"instance start inst-2 web -q", 0, "inst-2\ninst-1\n", "", []string{"start inst-2", "wait until running inst-2", "get inst-2", "start web"}},
+		{"instance start inst-2 web -q", 0, "inst-2\ninst-1\n", "", []string{"start inst-2", "get inst-2", "wait until running inst-2", "get inst-2", "start web"}},
 		{"instance list --running -q", 0, "inst-1\n", "", nil},
 		{"instance list --stopped -o name", 0, "inst-2\n", "", nil},
 		{"instance list --label team=a -q", 0, "inst-1\n", "", nil},
@@ -343,12 +346,13 @@ func TestEventsAreLines(t *testing.T) {
 	serve(t, f)
 	code, text, stderr := aegis(t, "events")
 	lines := strings.Split(text, "\n")
-	if code != 1 || !strings.Contains(stderr, "aegisd ended the stream") || len(lines) != 3 {
+	if code != 1 || stderr != "aegis: waiting for aegisd: it ended the stream of events\naegis: not again\n" || len(lines) != 3 {
 		t.Fatalf("exit %d, %q, %q", code, text, stderr)
 	}
 	if !strings.HasSuffix(lines[0], `phase    web failed: a\x1b[1m`) || !strings.Contains(lines[1], "deleted  inst-2") {
 		t.Errorf("events: %q", text)
 	}
+	f.calls = nil
 	_, text, _ = aegis(t, "events", "-o", "json")
 	var ev api.Event
 	first, _, _ := strings.Cut(text, "\n")

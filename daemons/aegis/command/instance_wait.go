@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegis/follow"
 )
 
 // until is the flag of wait.
@@ -34,11 +35,14 @@ func (a *app) instanceWait() *cobra.Command {
 program, or a dash where there is none.
 
 stopped is the end: at rest, and no restart due. An instance whose machine
-failed makes it fail, with the reason.`,
+failed makes it fail, with the reason.
+
+It goes on when aegisd is started again, which it waits for a minute.`,
 		Args: someNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
-				return each(args, func(name string) error { return a.wait(ctx, aegis, name, api.Until(u), quiet) })
+				w := a.waiter(aegis)
+				return each(args, func(name string) error { return a.wait(ctx, w, name, api.Until(u), quiet) })
 			})
 		},
 	}
@@ -47,8 +51,13 @@ failed makes it fail, with the reason.`,
 	return cmd
 }
 
-func (a *app) wait(ctx context.Context, aegis api.Aegis, name string, until api.Until, quiet bool) error {
-	in, err := aegis.Wait(ctx, name, until)
+// waiter waits over restarts of aegisd.
+func (a *app) waiter(aegis api.Aegis) *follow.Waiter {
+	return &follow.Waiter{Reader: follow.Reader{Aegis: aegis, Notice: a.notice}}
+}
+
+func (a *app) wait(ctx context.Context, w *follow.Waiter, name string, until api.Until, quiet bool) error {
+	in, err := w.Wait(ctx, name, until)
 	switch {
 	case err != nil:
 		return err

@@ -1,6 +1,7 @@
-// Package follow reads the log of an instance for a client, over restarts of
-// aegisd: where a stream breaks it is asked for again, behind the last entry
-// that came. It knows api.Logs only and prints nothing.
+// Package follow keeps what a client waits for over restarts of aegisd: the log
+// of an instance, where a stream that breaks is asked for again behind the last
+// entry that came; the events; a wait. It knows package api only and prints
+// nothing.
 package follow
 
 import (
@@ -20,6 +21,8 @@ type Reader struct {
 	Patience time.Duration
 }
 
+func (r Reader) patience() *patience { return newPatience(r.Patience, r.Notice) }
+
 // Each calls f with the entries that a query asks for, as they come. It
 // returns nil behind the last one: for a follower when the instance was
 // deleted. The instance is the one that ref names at first, whatever takes its
@@ -29,10 +32,7 @@ func (r Reader) Each(ctx context.Context, ref string, q api.LogQuery, f func([]a
 	if err != nil {
 		return err
 	}
-	l := &log{Reader: r, id: in.ID, query: q, each: f}
-	if l.Patience == 0 {
-		l.Patience = time.Minute
-	}
+	l := &log{Reader: r, id: in.ID, query: q, each: f, patience: r.patience()}
 	for {
 		err := l.read(ctx)
 		switch {
@@ -41,7 +41,7 @@ func (r Reader) Each(ctx context.Context, ref string, q api.LogQuery, f func([]a
 		case !q.Follow || ctx.Err() != nil || l.failed || api.CodeOf(err) != api.Unavailable:
 			return err
 		}
-		if !l.waitFor(ctx, err) {
+		if !l.began || !l.patience.wait(ctx, err) {
 			return err
 		}
 	}
@@ -55,8 +55,8 @@ type log struct {
 	each   func([]api.LogEntry) error
 	began  bool // a stream was there once
 	failed bool // each did
-	away   time.Time
-	pause  time.Duration
+
+	patience *patience
 }
 
 // read reads one stream; nil is the end of the log.
@@ -89,36 +89,12 @@ func (l *log) read(ctx context.Context) error {
 // here notes that a stream is there. A follower of what comes from now on has
 // no cursor before something comes: the time stands for it.
 func (l *log) here(opened time.Time) {
-	l.away, l.pause = time.Time{}, 0
+	l.patience.here()
 	l.began = true
 	if q := &l.query; q.Tail != nil && *q.Tail == 0 {
 		q.Tail = nil
 		if q.Since == nil || q.Since.Before(opened) {
 			q.Since = &opened
 		}
-	}
-}
-
-// waitFor waits a moment for an aegisd that has gone; false when it has been
-// away for too long, or ctx ended.
-func (l *log) waitFor(ctx context.Context, why error) bool {
-	const shortest, longest = 50 * time.Millisecond, time.Second
-	if l.away.IsZero() {
-		l.away, l.pause = time.Now(), shortest
-		if l.began && l.Notice != nil {
-			l.Notice("waiting for aegisd: " + why.Error())
-		}
-	}
-	if !l.began || time.Since(l.away) > l.Patience {
-		return false
-	}
-	t := time.NewTimer(l.pause)
-	defer t.Stop()
-	l.pause = min(2*l.pause, longest)
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

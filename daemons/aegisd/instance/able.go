@@ -28,5 +28,6 @@ func (s *Service) firstStatus(refused error) store.Status {
 	if refused == nil {
 		return s.nextStart(store.Status{})
 	}
-	return store.Status{Phase: api.PhaseStopped, Enabled: true, HostBoot: s.HostBoot, LastError: refused.Error()}
+	now := s.now()
+	return store.Status{Phase: api.PhaseStopped, Enabled: true, HostBoot: s.HostBoot, LastError: refused.Error(), Updated: &now}
 }

@@ -91,10 +91,11 @@ func (b *boot) letGo() {
 // before anything is started, so that a crash finds the machine.
 func (s *Service) nextStart(st store.Status) store.Status {
 	st.Revival.Halted, st.Revival.Due = false, nil
+	now := s.now()
 	return store.Status{
 		Phase: api.PhaseStarting, Enabled: true, Generation: st.Generation + 1,
 		Machine: newMachine(), HostBoot: s.HostBoot, Digest: st.Digest,
-		Revival: st.Revival,
+		Revival: st.Revival, Updated: &now, Active: &now,
 	}
 }
 

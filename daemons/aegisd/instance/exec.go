@@ -17,7 +17,7 @@ func (s *Service) Exec(ctx context.Context, ref string, spec api.ExecSpec) (stri
 	if err := checkExec(spec); err != nil {
 		return "", nil, err
 	}
-	r, err := s.runs(ctx, ref)
+	r, err := s.wakened(ctx, ref)
 	if err != nil {
 		return "", nil, err
 	}

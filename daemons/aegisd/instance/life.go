@@ -68,12 +68,9 @@ func (o *owner) setEnabled(enabled bool) error {
 	if !enabled {
 		st.Revival = store.Revival{Halted: true, Count: st.Revival.Count}
 	}
-	ctx, cancel := o.svc.bounded()
-	defer cancel()
-	if err := o.svc.Records.Update(ctx, o.id, st); err != nil {
+	if err := o.save(st); err != nil {
 		return err
 	}
-	o.rec.Status = st
 	if !enabled {
 		o.disarmRestart()
 	}
@@ -133,10 +130,11 @@ func (o *owner) onRename(handle string) error {
 func (o *owner) revise(spec api.InstanceSpec) error {
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
-	if err := o.svc.Records.Revise(ctx, o.id, spec); err != nil {
+	at := o.svc.now()
+	if err := o.svc.Records.Revise(ctx, o.id, spec, at); err != nil {
 		return err
 	}
-	o.rec.Spec = spec
+	o.rec.Spec, o.rec.Status.Updated = spec, &at
 	o.publish()
 	return nil
 }

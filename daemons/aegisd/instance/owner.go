@@ -146,12 +146,23 @@ func interrupted(ctx context.Context) error {
 // machine is real whether the disk is full or not, and after a crash the
 // older row is reconciled with it.
 func (o *owner) commit(message string) {
-	ctx, cancel := o.svc.bounded()
-	defer cancel()
-	if err := o.svc.Records.Update(ctx, o.id, o.rec.Status); err != nil {
+	if err := o.save(o.rec.Status); err != nil {
 		o.svc.Log.Error("record not written", "instance", o.id, "error", err)
 	}
 	o.show(message)
+}
+
+// save commits a status that must be written before it holds.
+func (o *owner) save(st store.Status) error {
+	ctx, cancel := o.svc.bounded()
+	defer cancel()
+	now := o.svc.now()
+	st.Updated = &now
+	if err := o.svc.Records.Update(ctx, o.id, st); err != nil {
+		return err
+	}
+	o.rec.Status = st
+	return nil
 }
 
 // show makes the status what clients see and tells them of a new phase.
@@ -185,6 +196,8 @@ func (o *owner) publish() {
 		Exposes: o.spec.Exposes, Kit: o.spec.Kit, Idle: o.spec.Idle,
 		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
 		Workspace: o.spec.Workspace,
+		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
+		ActiveConnections: o.connections(),
 	})
 	fresh := make(chan struct{})
 	if old := o.changed.Swap(&fresh); old != nil {

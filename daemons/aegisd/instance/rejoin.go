@@ -54,6 +54,7 @@ func (o *owner) onLeft(session *os.File) {
 		return
 	}
 	o.closeSession()
+	o.disconnected()
 	if o.taken {
 		o.client = clientGone
 	} else {
@@ -72,6 +73,7 @@ func (o *owner) openSession() (theirs *os.File, err error) {
 	}
 	o.stopWaitingForClient()
 	o.session, o.client, o.taken = ours, clientOpen, true
+	o.publish()
 	o.svc.tasks.Go(func() { o.watchSession(ours) })
 	return theirs, nil
 }

@@ -160,13 +160,10 @@ func (o *owner) restart(leftover string, next store.Status) error {
 	if err := o.svc.admit(o.id, o.spec); err != nil {
 		return err
 	}
-	ctx, cancel := o.svc.bounded()
-	defer cancel()
-	if err := o.svc.Records.Update(ctx, o.id, next); err != nil {
+	if err := o.save(next); err != nil {
 		return err
 	}
 	o.svc.route(leftover, nil)
-	o.rec.Status = next
 	o.disarmRestart()
 	o.closeSession()
 	o.show("")

@@ -33,7 +33,7 @@ type Records interface {
 	Insert(ctx context.Context, r store.Record) error
 	Update(ctx context.Context, id string, st store.Status) error
 	Delete(ctx context.Context, id string) error
-	Revise(ctx context.Context, id string, spec api.InstanceSpec) error
+	Revise(ctx context.Context, id string, spec api.InstanceSpec, at time.Time) error
 	All(ctx context.Context) ([]store.Record, error)
 }
 

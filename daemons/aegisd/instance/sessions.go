@@ -40,6 +40,7 @@ func (o *owner) openExec(ctx context.Context, b *boot) (theirs *os.File, err err
 			o.execs = sessions{}
 		}
 		o.execs[ours], theirs = struct{}{}, f
+		o.publish()
 		o.svc.tasks.Go(func() { o.watchExec(ours) })
 		return nil
 	})
@@ -63,5 +64,6 @@ func (o *owner) watchExec(ours *os.File) {
 	o.post(func() {
 		ours.Close()
 		delete(o.execs, ours)
+		o.disconnected()
 	})
 }

@@ -171,6 +171,9 @@ func (o *owner) awaken(ctx context.Context) error {
 	err := o.ask(ctx, func() error {
 		b := o.boot
 		asleep = b != nil && b.outcome == nil && (b.turn != nil || o.rec.Status.Phase == api.PhasePaused)
+		if b != nil {
+			o.touch()
+		}
 		return nil
 	})
 	if err != nil || !asleep {

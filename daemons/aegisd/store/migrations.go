@@ -44,6 +44,9 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID`,
 	// 3: what the restart policies know, a document; empty for nothing.
 	`ALTER TABLE instances ADD COLUMN revival TEXT NOT NULL DEFAULT ''`,
+	// 4: when a record was written and its instance used last.
+	`ALTER TABLE instances ADD COLUMN updated_ns INTEGER;
+	ALTER TABLE instances ADD COLUMN active_ns INTEGER`,
 }
 
 // migrate applies what is missing. The version is SQLite's user_version,

@@ -48,7 +48,7 @@ func (r *Revival) read(column string) error {
 
 // Revise commits another spec of an instance; Exists when its handle is
 // taken, NotFound when it has no record.
-func (s *Store) Revise(ctx context.Context, id string, spec api.InstanceSpec) error {
+func (s *Store) Revise(ctx context.Context, id string, spec api.InstanceSpec, at time.Time) error {
 	doc, err := json.Marshal(document{documentVersion, spec})
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", id, err)
@@ -57,7 +57,8 @@ func (s *Store) Revise(ctx context.Context, id string, spec api.InstanceSpec) er
 		if err := free(ctx, tx, id, spec.Handle); err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, "UPDATE instances SET spec = ?, handle = nullif(?, '') WHERE id = ?", string(doc), spec.Handle, id)
+		res, err := tx.ExecContext(ctx, "UPDATE instances SET spec = ?, handle = nullif(?, ''), updated_ns = ? WHERE id = ?",
+			string(doc), spec.Handle, at.UnixNano(), id)
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ func TestAnotherSpecHasAHandleOfItsOwn(t *testing.T) {
 	revise := func(id, handle string) error {
 		spec := first.Spec
 		spec.Handle = handle
-		return s.Revise(t.Context(), id, spec)
+		return s.Revise(t.Context(), id, spec, time.Unix(2, 2))
 	}
 	for _, c := range []struct {
 		id, handle string

@@ -56,7 +56,7 @@ func TestRecordsComeBackAsTheyWereKept(t *testing.T) {
 	code, now := 0, time.Unix(1, 1).UTC()
 	first.Status = Status{
 		Phase: api.PhaseStopped, Generation: 7, Attached: true, Digest: "sha256:1", LastError: "why",
-		ExitCode: &code, ExitSignal: 9, Started: &now, Stopped: &now,
+		ExitCode: &code, ExitSignal: 9, Started: &now, Stopped: &now, Updated: &now, Active: &now,
 	}
 	if err := s.Update(t.Context(), first.ID, first.Status); err != nil {
 		t.Fatal(err)
