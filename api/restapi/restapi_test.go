@@ -109,7 +109,7 @@ func TestWireShapes(t *testing.T) {
 		list: func(context.Context) ([]api.Instance, error) { return []api.Instance{in}, nil },
 		stop: func(context.Context, string) (api.Instance, error) { return in, nil },
 	})
-	const object = `{"id":"inst-1","state":"running","phase":"stopping","enabled":false,"command":["x"],"memory_mb":0,"vcpus":0,"disk_mb":0,"owner_uid":0,"created_at":"0001-01-01T00:00:00Z"}`
+	const object = `{"id":"inst-1","state":"running","phase":"stopping","enabled":false,"command":["x"],"memory_mb":0,"vcpus":0,"disk_mb":0,"owner_uid":0,"created_at":"0001-01-01T00:00:00Z","last_active_at":"0001-01-01T00:00:00Z","active_connections":0,"updated_at":"0001-01-01T00:00:00Z"}`
 	for name, c := range map[string]struct {
 		method, url, body string
 		status            int

@@ -21,7 +21,7 @@ until it is deleted. NAME is its handle or its id.`,
 		Args: noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.instanceStart(), a.instanceList(), a.instanceInfo(), a.instanceWait(), a.instanceRename(), a.instancePrune())
+	cmd.AddCommand(a.instanceStart(), a.instanceList(), a.instanceInfo(), a.instanceWait(), a.instanceRename(), a.instancePrune(), a.instanceSecrets())
 	for _, v := range verbs {
 		cmd.AddCommand(a.instanceVerb(v))
 	}
