@@ -69,6 +69,8 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 		w.create(spec)
 	}
 	unnamed := w.create(api.InstanceSpec{Command: []string{"sleep"}})
+	w.create(api.InstanceSpec{Handle: "printed", Command: []string{"echo", "ünï <&>"}})
+	w.awaitPhase("printed", api.PhaseStopped)
 	w.await("due", "a restart that is due", func(in api.Instance, _ error) bool { return in.RestartAt != nil })
 	w.awaitPhase("job", api.PhaseStopped)
 	for _, err := range []error{
@@ -97,7 +99,7 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 	before := map[string]string{}
 	urls := []string{"/v1/instances"}
 	for _, in := range all {
-		urls = append(urls, "/v1/instances/"+in.ID)
+		urls = append(urls, "/v1/instances/"+in.ID, "/v1/instances/"+in.ID+"/logs")
 	}
 	for _, url := range urls {
 		before[url] = w.rawGet(url)
@@ -110,7 +112,11 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{`"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`, `"public_port":5353`, `"idle_policy":`, `"kit":`} {
+	printed, err := w.Get(t.Context(), "printed")
+	if err != nil || !strings.Contains(before["/v1/instances/"+printed.ID+"/logs"], `"line":"ünï <&>"`) {
+		t.Errorf("the log of a program: %q, %v", before["/v1/instances/"+printed.ID+"/logs"], err)
+	}
+	for _, want := range []string{`"last_active_at":`, `"updated_at":`, `"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`, `"public_port":5353`, `"idle_policy":`, `"kit":`} {
 		if !strings.Contains(before["/v1/instances"], want) {
 			t.Errorf("there is no %s", want)
 		}
