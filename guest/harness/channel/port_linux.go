@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xfeldman/aegisvm/guest/harness/quick"
 )
 
 // port is an open virtio-serial port. To the kernel a host that is not
@@ -55,22 +58,19 @@ const pageSize = 4096
 
 // readPages reads what is there, as far as it comes in whole buffers.
 func readPages(fd uintptr, b []byte) (n int, err error) {
-	var vec [pages][]byte
-	v := vec[:0]
-	for len(b) > 0 && len(v) < pages {
+	var vec [pages]unix.Iovec
+	v := 0
+	for ; len(b) > 0 && v < pages; v++ {
 		part := b[:min(len(b), pageSize)]
-		v = append(v, part)
+		vec[v].Base = &part[0]
+		vec[v].SetLen(len(part))
 		b = b[len(part):]
 	}
-	for {
-		if n, err = unix.Readv(int(fd), v); err != unix.EINTR {
-			return n, err
-		}
-	}
+	return quick.Call(unix.SYS_READV, fd, unsafe.Pointer(&vec[0]), v)
 }
 
 // Write writes all of b; the kernel takes 32 KiB at a time.
-func (p *port) Write(b []byte) (int, error) { return p.file.Write(b) }
+func (p *port) Write(b []byte) (int, error) { return quick.Write(p.raw, b) }
 
 // Close closes the port and wakes its reader.
 func (p *port) Close() error { return p.file.Close() }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xfeldman/aegisvm/guest/harness/process"
+	"github.com/xfeldman/aegisvm/guest/harness/quick"
 )
 
 // address is where the kernel finds its server. The port is below those that
@@ -134,15 +135,29 @@ func (r *Relay) carry(c *net.TCPConn) {
 	defer c.Close()
 	s := r.take()
 	defer s.Close()
+	kernel, err := c.SyscallConn()
+	if err != nil {
+		r.log("workspace: " + err.Error())
+		return
+	}
 	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{c, s}, {s, c}} {
+	for _, way := range []struct {
+		to   io.Writer
+		from io.Reader
+	}{{onlyWriter{s}, socket{kernel}}, {socket{kernel}, onlyReader{s}}} {
 		go func() { // ends when the other way has closed both
-			io.CopyBuffer(onlyWriter{way[0]}, onlyReader{way[1]}, make([]byte, buffer))
+			io.CopyBuffer(way.to, way.from, make([]byte, buffer))
 			done <- struct{}{}
 		}()
 	}
 	<-done
 }
+
+// socket is the kernel's connection.
+type socket struct{ raw syscall.RawConn }
+
+func (s socket) Read(b []byte) (int, error)  { return quick.Read(s.raw, b) }
+func (s socket) Write(b []byte) (int, error) { return quick.Write(s.raw, b) }
 
 // take waits for a stream that is not known to be broken.
 func (r *Relay) take() process.Conn {

@@ -1,0 +1,64 @@
+package quick
+
+import (
+	"io"
+	"syscall"
+	"unsafe"
+)
+
+// Call makes a system call on a descriptor that does not block, with an
+// address and a length, and again where a signal came between.
+func Call(trap, fd uintptr, address unsafe.Pointer, length int) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(trap, fd, uintptr(address), uintptr(length))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Read reads what is there, waiting for the first byte; io.EOF is the end.
+func Read(c syscall.RawConn, b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	var failed error
+	err = c.Read(func(fd uintptr) bool {
+		n, failed = Call(syscall.SYS_READ, fd, unsafe.Pointer(&b[0]), len(b))
+		return failed != syscall.EAGAIN
+	})
+	switch {
+	case err != nil:
+	case failed != nil:
+		err = failed
+	case n == 0:
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Write writes all of b.
+func Write(c syscall.RawConn, b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	var failed error
+	err = c.Write(func(fd uintptr) bool {
+		for n < len(b) {
+			m := 0
+			if m, failed = Call(syscall.SYS_WRITE, fd, unsafe.Pointer(&b[n]), len(b)-n); failed != nil {
+				return failed != syscall.EAGAIN
+			}
+			n += m
+		}
+		return true
+	})
+	if err == nil {
+		err = failed
+	}
+	return n, err
+}
