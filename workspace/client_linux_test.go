@@ -24,6 +24,7 @@ type guest struct {
 	conn          net.Conn
 	xid           uint32
 	root          []byte
+	uid           uint32 // whom it calls for
 }
 
 // newGuest serves a new folder.
@@ -89,7 +90,7 @@ func (g *guest) restart() {
 func (g *guest) send(xid, prog, proc uint32, args ...io.WriterTo) {
 	g.t.Helper()
 	var cred, b bytes.Buffer
-	(&rpcv2.AuthsysParms{Machinename: "guest"}).WriteTo(&cred)
+	(&rpcv2.AuthsysParms{Machinename: "guest", Uid: g.uid, Gid: g.uid}).WriteTo(&cred)
 	msg := rpcv2.RpcMsg{Xid: xid, Body: &rpcv2.RpcMsgBody_CALL{Cbody: rpcv2.CallBody{
 		Rpcvers: 2, Prog: prog, Vers: 3, Proc: proc, Cred: rpcv2.OpaqueAuth{Flavor: rpcv2.AUTH_SYS, Body: cred.Bytes()},
 	}}}

@@ -46,6 +46,9 @@ func (c *change) remove(what nfs3.Diropargs3, flags int) (*at, error) {
 	if err != nil {
 		return dir, err
 	}
+	if err := c.mayTake(c.id, dir, name); err != nil {
+		return dir, err
+	}
 	there := keyAt(dir.fd, name)
 	gone := c.again && c.earlier.from != identity{} && there != c.earlier.from
 	if !gone {
@@ -90,6 +93,9 @@ func (c *change) rename(from, to *at, fromName, toName []byte) error {
 	}
 	fresh, err := checkName(toName)
 	if err != nil {
+		return err
+	}
+	if err := c.mayMove(from, to, old, fresh); err != nil {
 		return err
 	}
 	was, victim := keyAt(from.fd, old), keyAt(to.fd, fresh)

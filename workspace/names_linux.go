@@ -107,12 +107,15 @@ func (b *born) close() {
 
 // make makes a file where there is none, which is the caller's.
 func (c *change) make(where nfs3.Diropargs3, how func(dir fd, name string) error) born {
-	return c.name(where, func(dir fd, name string) error {
-		if err := how(dir, name); err != nil {
-			return err
-		}
-		return c.give(dir, name)
-	})
+	b := c.name(where, how)
+	if b.fail != nil || !c.bound(c.id) && c.id.gid == 0 {
+		return b
+	}
+	name := string(where.Name)
+	if b.fail = c.give(b.dir, name); b.fail == nil {
+		b.st, b.fail = statAt(b.dir.fd, name)
+	}
+	return b
 }
 
 // name makes an entry where there is none.
@@ -128,6 +131,9 @@ func (c *change) name(where nfs3.Diropargs3, how func(dir fd, name string) error
 		b.fail = err
 		return b
 	}
+	if b.fail = c.mayName(b.dir, name); b.fail != nil {
+		return b
+	}
 	if b.fail = c.intend(intent{to: keyAt(b.dir.fd, name)}); b.fail != nil {
 		return b
 	}
@@ -141,25 +147,31 @@ func (c *change) name(where nfs3.Diropargs3, how func(dir fd, name string) error
 	return b
 }
 
-// give gives a new file to the user of the guest who made it.
-func (c *change) give(dir fd, name string) error {
-	if c.uid != 0 || c.id.uid == 0 && c.id.gid == 0 {
-		return nil
+// mayName refuses who may not make a name; one that is there is told first.
+func (c *change) mayName(dir *at, name string) error {
+	err := c.mayChange(c.id, dir)
+	if err != nil && keyAt(dir.fd, name) != (identity{}) {
+		return nil // EEXIST, of whoever makes it
 	}
-	st, err := stat(dir)
-	if err != nil {
-		return err
-	}
-	gid := int(c.id.gid)
-	if st.Mode&unix.S_ISGID != 0 {
-		gid = -1 // the directory's group is inherited
-	}
-	return unix.Fchownat(int(dir), name, int(c.id.uid), gid, unix.AT_SYMLINK_NOFOLLOW)
+	return err
 }
 
-// dress gives a new entry the attributes that it is to have.
+// give gives a new file to the user of the guest who made it.
+func (c *change) give(dir *at, name string) error {
+	if c.uid != 0 {
+		return nil
+	}
+	gid := int(c.id.gid)
+	if dir.st.Mode&unix.S_ISGID != 0 {
+		gid = -1 // the directory's group is inherited
+	}
+	return unix.Fchownat(int(dir.fd), name, int(c.id.uid), gid, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// dress gives a new entry the attributes that it was not made with.
 func (c *change) dress(b *born, attr nfs3.Sattr3) {
-	if b.fail != nil {
+	attr.Mode = &nfs3.SetMode3_default{}
+	if b.fail != nil || !sets(attr) {
 		return
 	}
 	handle := c.table.handle(b.id)
@@ -169,7 +181,10 @@ func (c *change) dress(b *born, attr nfs3.Sattr3) {
 		return
 	}
 	defer a.close()
-	if b.fail = c.apply(a, handle, attr); b.fail == nil {
+	if b.fail = c.maySet(c.id, a, attr); b.fail == nil {
+		b.fail = c.apply(a, handle, attr)
+	}
+	if b.fail == nil {
 		b.st, b.fail = stat(a.fd)
 	}
 }

@@ -9,13 +9,15 @@ import (
 )
 
 // NfsV3Nfsproc3Setattr changes attributes.
-func (p *procedures) NfsV3Nfsproc3Setattr(_ context.Context, r *nfs3.Setattr3args) (nfs3.Setattr3res, error) {
+func (p *procedures) NfsV3Nfsproc3Setattr(ctx context.Context, r *nfs3.Setattr3args) (nfs3.Setattr3res, error) {
 	a, err := p.open(r.Object.Data)
 	if err != nil {
 		return &nfs3.Setattr3res_default{Status: statusOf(err), Resfail: nfs3.Setattr3resfail{ObjWcc: noWcc}}, nil
 	}
 	defer a.close()
-	err = guarded(a, r.Guard)
+	if err = guarded(a, r.Guard); err == nil {
+		err = p.maySet(callOf(ctx), a, r.NewAttributes)
+	}
 	if err == nil {
 		err = p.apply(a, r.Object.Data, r.NewAttributes)
 	}
