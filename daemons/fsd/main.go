@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 )
 
@@ -32,6 +33,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "aegis-fsd: it is started by aegisd: start an instance with --workspace")
 		os.Exit(2)
 	}
+	// A guest's calls are short and come one by one: a second thread that
+	// looks for work costs more than it does.
+	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)

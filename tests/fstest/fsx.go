@@ -65,7 +65,11 @@ func (r *random) open(how int) (err error) {
 	return err
 }
 
+// reopen leaves the kernel nothing of the file in memory.
 func (r *random) reopen() error {
+	if err := errors.Join(unix.Fsync(r.fd), unix.Fadvise(r.fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
+		return err
+	}
 	if err := unix.Close(r.fd); err != nil {
 		return err
 	}

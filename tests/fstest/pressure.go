@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// renames makes names and moves them between two folders, says after every
-// tenth of the renames how far it is, and counts what is there in the end. No
+// renames makes names and moves them between two folders, says after
+// every twentieth of them how far it is, and counts what is there in the end. No
 // call may fail.
 func renames(count int) error {
 	const files = 100
@@ -34,7 +34,7 @@ func renames(count int) error {
 			return fmt.Errorf("rename %d: %w", n, err)
 		}
 		at[i] = to
-		if (n+1)%max(count/10, 1) == 0 {
+		if (n+1)%max(count/20, 1) == 0 {
 			fmt.Println("renamed", n+1)
 		}
 	}

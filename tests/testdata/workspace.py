@@ -176,39 +176,6 @@ def content():
     assert "gone" not in os.listdir(".") and not [n for n in os.listdir(".") if n.startswith(".nfs")]
 
 
-def random_io():
-    """What fsx does: random reads, writes, truncations and maps of a file, compared with its copy in memory."""
-    rnd, limit, copy = random.Random(7), 600_000, bytearray()
-    fd = os.open("x", os.O_CREAT | os.O_RDWR)
-    for op in range(600):
-        what, at, n = rnd.randrange(8), rnd.randrange(limit), rnd.randrange(1, 90_000)
-        data = rnd.randbytes(n)
-        if what < 3:
-            os.pwrite(fd, data, at)
-            copy.extend(b"\0" * (at - len(copy)))
-            copy[at : at + n] = data
-        elif what == 3:
-            os.ftruncate(fd, at)
-            del copy[at:]
-            copy.extend(b"\0" * (at - len(copy)))
-        elif what == 4 and copy:
-            with mmap.mmap(fd, len(copy)) as m:
-                at %= len(copy)
-                part = data[: len(copy) - at]
-                m[at : at + len(part)] = part
-                copy[at : at + len(part)] = part
-        elif what == 5:
-            rnd.choice([os.fsync, os.fdatasync])(fd)
-        elif what == 6:
-            os.close(fd)
-            put("/proc/sys/vm/drop_caches", "3")
-            fd = os.open("x", os.O_RDWR)
-        assert os.pread(fd, n, at) == copy[at : at + n], (op, what, at, n)
-        assert os.fstat(fd).st_size == len(copy), (op, what)
-    os.close(fd)
-    assert get("x", "rb") == copy
-
-
 def appends():
     def add(i):
         fd = os.open("log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -301,7 +268,7 @@ def notified():
 
 
 failed = []
-cases = [create_and_remove, exclusive, rename, links, modes, harmless, content, random_io, appends, names, many, locks, sqlite, notified]
+cases = [create_and_remove, exclusive, rename, links, modes, harmless, content, appends, names, many, locks, sqlite, notified]
 cases = [c for c in cases if c.__name__ not in sys.argv[2:]]
 for case in cases:
     where = os.path.join(root, case.__name__)
