@@ -61,12 +61,15 @@ func init() {
 		"newer":    newer,
 		"open":     open,
 		"hold":     hold,
-		"write":    func(s *scene, a []string) (string, error) { _, err := unix.Write(s.held[a[0]], []byte(a[1])); return "", err },
-		"pread":    pread,
-		"fsize":    func(s *scene, a []string) (string, error) { return "", unix.Ftruncate(s.held[a[0]], number(a[1], 10)) },
-		"fmode":    func(s *scene, a []string) (string, error) { return "", unix.Fchmod(s.held[a[0]], mode(a[1])) },
-		"fsync":    func(s *scene, a []string) (string, error) { return "", unix.Fsync(s.held[a[0]]) },
-		"fstat":    fstat,
+		"write": func(s *scene, a []string) (string, error) {
+			_, err := unix.Write(s.held[a[0]], []byte(a[1]))
+			return "", err
+		},
+		"pread": pread,
+		"fsize": func(s *scene, a []string) (string, error) { return "", unix.Ftruncate(s.held[a[0]], number(a[1], 10)) },
+		"fmode": func(s *scene, a []string) (string, error) { return "", unix.Fchmod(s.held[a[0]], mode(a[1])) },
+		"fsync": func(s *scene, a []string) (string, error) { return "", unix.Fsync(s.held[a[0]]) },
+		"fstat": fstat,
 	}
 }
 
