@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/xfeldman/aegisvm/vmm/drivers"
@@ -18,6 +19,9 @@ import (
 )
 
 func main() {
+	// What passes between machine and host takes turns: a second thread that
+	// looks for work costs more than it does.
+	runtime.GOMAXPROCS(1)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level()}))
 	err := run(log)
 	if errors.Is(err, io.EOF) {

@@ -65,17 +65,17 @@ func there(at []string) error {
 	return nil
 }
 
-// hog locks memory until no more than free bytes are available, writes size
+// hog locks memory until no more than free bytes are left, writes size
 // bytes beside it, syncs and compares them.
 func hog(size, free int64) error {
 	took := int64(0)
 	for {
-		left, err := available()
+		left, err := unused()
 		if err != nil {
 			return err
 		}
 		if left <= free {
-			fmt.Printf("%d MiB locked, %d MiB available\n", took>>20, left>>20)
+			fmt.Printf("%d MiB locked, %d MiB free\n", took>>20, left>>20)
 			break
 		}
 		step := min(left-free, 8<<20) + 4095&^4095
@@ -91,13 +91,13 @@ func hog(size, free int64) error {
 	return writeSynced("hog", size)
 }
 
-// available is what the kernel thinks could be had without swapping.
-func available() (int64, error) {
+// unused is the memory that nothing has, not even the page cache.
+func unused() (int64, error) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(b), "MemAvailable:")
+	_, rest, _ := strings.Cut(string(b), "MemFree:")
 	kib, err := strconv.ParseInt(strings.Fields(rest + " x")[0], 10, 64)
 	return kib << 10, err
 }

@@ -27,6 +27,15 @@ const (
 // of lower ones are the kernel, or root, who may do everything anyway.
 const firstUnprivileged = 1024
 
+// onTheWay is how many KiB the kernel may have on the way to the host before
+// it stops writing back what nobody waits for. The kernel's own choice would be
+// a tenth of a small machine's memory, which cannot be reclaimed meanwhile; the
+// link holds less than this one.
+const (
+	congestion = "/proc/sys/fs/nfs/nfs_congestion_kb"
+	onTheWay   = "2048"
+)
+
 // maxStreams is how many streams of the host may wait to be used.
 const maxStreams = 4
 
@@ -72,6 +81,9 @@ func (r *Relay) Mount(path string) error {
 	}
 	if err := r.listen(); err != nil {
 		return err
+	}
+	if err := os.WriteFile(congestion, []byte(onTheWay), 0); err != nil {
+		r.log("workspace: " + err.Error()) // it works as long as there is memory
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return fmt.Errorf("making the mount point: %w", err)
