@@ -83,7 +83,7 @@ func repository(b *testing.B, folder string) {
 	for _, argv := range [][]string{
 		{"git", "-C", repo, "init", "-q"},
 		{"git", "-C", repo, "add", "."},
-		{"git", "-C", repo, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"},
+		{"git", "-C", repo, "-c", "gc.auto=0", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"},
 		{"tar", "-C", folder, "-cf", filepath.Join(folder, "repo.tar"), "repo"},
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {

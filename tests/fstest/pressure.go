@@ -78,7 +78,7 @@ func hog(size, free int64) error {
 			fmt.Printf("%d MiB locked, %d MiB free\n", took>>20, left>>20)
 			break
 		}
-		step := min(left-free, 8<<20) + 4095&^4095
+		step := (min(left-free, 8<<20) + 4095) &^ 4095
 		m, err := unix.Mmap(-1, 0, int(step), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 		if err == nil {
 			err = unix.Mlock(m)
