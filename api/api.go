@@ -91,4 +91,5 @@ type Aegis interface {
 	Logs
 	Copies
 	Workspaces
+	Files
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // counted lists, on a host, all that a run could leave behind: what monitors
-// and workers hold, machine directories, writable disks, logs, scopes, mounts
-// and records. Both hold files of their machine, and nothing on their command
+// and workers hold, machine directories, writable disks, logs, scopes, state
+// of workspaces, mounts and records. Both hold files of their machine, and nothing on their command
 // lines tells whose they are.
 const counted = `
 home=$1 ours=$2
@@ -21,6 +21,7 @@ count machines "find $home/data/machines /run/aegis/vmm -mindepth 1 -maxdepth 1 
 count disks "find $home -path '*disks*' -type f -name 'i*' 2>/dev/null"
 count logs "find $home -path '*/logs/inst-*' 2>/dev/null"
 count scopes "systemctl list-units --plain --no-legend 'aegis-vm-*.scope' 2>/dev/null"
+count served "find $home/data/mounts $home/mounts -mindepth 1 -maxdepth 1 2>/dev/null"
 count mounts "grep aegis-vm /proc/mounts"
 `
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,34 +13,45 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/api/restapi"
 	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
-// workspaceHost is a standalone host that is up, and a folder with the
-// scripts.
-func workspaceHost(t *testing.T) (h *testbed.Host, folder string) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("boots real machines")
-	}
-	h = testbed.Standalone(t)
-	if got := aegis(t, h, nil, "up"); got.code != 0 {
-		t.Fatalf("aegis up: %+v", got)
-	}
-	folder = t.TempDir()
-	for _, script := range []string{"workspace.py", "names.py", "memory.py"} {
-		b, err := os.ReadFile(filepath.Join("testdata", script))
-		if err != nil {
-			t.Fatal(err)
+// withWorkspace runs a test standalone and under systemd, with a folder that
+// has the scripts.
+func withWorkspace(t *testing.T, test func(t *testing.T, h *testbed.Host, folder testbed.Folder)) {
+	onEveryHost(t, func(t *testing.T, h *testbed.Host) {
+		folder := h.Folder(t)
+		for _, script := range []string{"workspace.py", "names.py", "memory.py"} {
+			b, err := os.ReadFile(filepath.Join("testdata", script))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder.Here, script), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := os.WriteFile(filepath.Join(folder, script), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return h, folder
+		test(t, h, folder)
+	})
 }
 
-// servers are the processes that serve workspaces of a host.
+// killServers kills the processes that serve workspaces of a host, and tells
+// how many there were.
+func killServers(t *testing.T, h *testbed.Host) (killed int) {
+	t.Helper()
+	for _, pid := range servers(t, h) {
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+			killed++
+		}
+	}
+	return killed
+}
+
+// servers are the processes that serve workspaces of a host: its state is on
+// their command lines, and under systemd they have its root.
 func servers(t *testing.T, h *testbed.Host) (pids []int) {
 	t.Helper()
 	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -48,7 +60,7 @@ func servers(t *testing.T, h *testbed.Host) (pids []int) {
 	}
 	for _, line := range lines {
 		b, _ := os.ReadFile(line)
-		if argv := strings.Split(string(b), "\x00"); filepath.Base(argv[0]) == "aegis-fsd" && strings.Contains(string(b), h.Home+"/data/mounts/") {
+		if argv := strings.Split(string(b), "\x00"); filepath.Base(argv[0]) == "aegis-fsd" && h.Has(filepath.Dir(line), string(b)) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(line)))
 			pids = append(pids, pid)
 		}
@@ -57,23 +69,23 @@ func servers(t *testing.T, h *testbed.Host) (pids []int) {
 }
 
 func TestAWorkspaceIsAFileSystem(t *testing.T) {
-	h, folder := workspaceHost(t)
+	withWorkspace(t, aFileSystem)
+}
+
+func aFileSystem(t *testing.T, h *testbed.Host, folder testbed.Folder) {
 	before := inventory(t, h)
 	// The same script on the machine's own disk, where setuid is harmless,
 	// shows that what it expects is what Linux does.
-	got := aegis(t, h, nil, "run", "--workspace", folder, "--", "sh", "-c",
+	got := aegis(t, h, nil, "run", "--workspace", folder.There, "--", "sh", "-c",
 		"mkdir /root/t /workspace/t && python3 /workspace/workspace.py /root/t harmless && python3 /workspace/workspace.py /workspace/t")
 	if got.code != 0 || got.stdout != "12 cases passed\n13 cases passed\n" {
 		t.Errorf("exit %d, stderr %q\n%s", got.code, got.stderr, got.stdout)
 	}
-	if b, err := os.ReadFile(filepath.Join(folder, "t/rename/g")); err != nil || string(b) != "after" {
+	if b, err := os.ReadFile(filepath.Join(folder.Here, "t/rename/g")); err != nil || string(b) != "after" {
 		t.Errorf("on the host: %q, %v", b, err)
 	}
 	if pids := servers(t, h); len(pids) != 0 {
 		t.Errorf("servers are left: %v", pids)
-	}
-	if left, _ := os.ReadDir(filepath.Join(h.Home, "data/mounts")); len(left) != 0 {
-		t.Errorf("state of servers is left: %v", left)
 	}
 	if after := inventory(t, h); after != before {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
@@ -158,10 +170,13 @@ func killServers(t *testing.T, h *testbed.Host) (killed int) {
 // TestAServerThatIsKilledLosesAndInventsNothing kills the server while a guest
 // changes names, none of which may fail, and aegisd itself once.
 func TestAServerThatIsKilledLosesAndInventsNothing(t *testing.T) {
-	h, folder := workspaceHost(t)
+	withWorkspace(t, killedServers)
+}
+
+func killedServers(t *testing.T, h *testbed.Host, folder testbed.Folder) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder, "--", "python3", "/workspace/names.py", "300")
+	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder.There, "--", "python3", "/workspace/names.py", "300")
 	stderr := &strings.Builder{}
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
@@ -194,11 +209,12 @@ func TestAServerThatIsKilledLosesAndInventsNothing(t *testing.T) {
 // TestWritingBackNeedsNoMemory dirties more than a small machine holds: what
 // it writes back goes through the harness, which must not wait for it.
 func TestWritingBackNeedsNoMemory(t *testing.T) {
-	h, folder := workspaceHost(t)
-	got := aegis(t, h, nil, "run", "--memory", "128", "--workspace", folder, "--", "python3", "/workspace/memory.py")
-	if got.code != 0 || got.stdout != "all there\n" {
-		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
-	}
+	withWorkspace(t, func(t *testing.T, h *testbed.Host, folder testbed.Folder) {
+		got := aegis(t, h, nil, "run", "--memory", "128", "--workspace", folder.There, "--", "python3", "/workspace/memory.py")
+		if got.code != 0 || got.stdout != "all there\n" {
+			t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
+		}
+	})
 }
 
 // TestWritingBackWithLittleMemory writes 200 MiB where locked memory leaves
@@ -214,7 +230,10 @@ func TestWritingBackWithLittleMemory(t *testing.T) {
 }
 
 func TestWorkspacesWithNames(t *testing.T) {
-	h, folder := workspaceHost(t)
+	withWorkspace(t, withNames)
+}
+
+func withNames(t *testing.T, h *testbed.Host, folder testbed.Folder) {
 	run := func(args ...string) result { t.Helper(); return aegis(t, h, nil, args...) }
 	for i, want := range []string{"", "1\n"} {
 		got := run("run", "--workspace", "notes", "--", "sh", "-c", "cat /workspace/f 2>/dev/null; echo "+fmt.Sprint(i+1)+" > /workspace/f")
@@ -240,17 +259,80 @@ func TestWorkspacesWithNames(t *testing.T) {
 	if got := run("workspace", "list"); got.stdout != "No workspaces\n" {
 		t.Errorf("list at the end: %+v", got)
 	}
-	missing := filepath.Join(folder, "missing")
+	missing := filepath.Join(folder.There, "missing")
 	if got := run("run", "--workspace", missing, "--", "true"); got.code != 125 || !strings.Contains(got.stderr, "--create-workspace") {
 		t.Errorf("a missing folder: %+v", got)
 	}
 	if got := run("run", "--workspace", missing, "--create-workspace", "--", "touch", "/workspace/x"); got.code != 0 {
 		t.Errorf("a folder that is made: %+v", got)
 	}
-	if _, err := os.Stat(filepath.Join(missing, "x")); err != nil {
+	if _, err := os.Stat(filepath.Join(folder.Here, "missing/x")); err != nil {
 		t.Error(err)
 	}
-	if got := run("run", "--workspace", h.Home, "--", "true"); got.code != 125 || !strings.Contains(got.stderr, "state") {
+	state := h.Home
+	if h.Name == "system" {
+		state = "/var/lib/aegis"
+	}
+	if got := run("run", "--workspace", state, "--", "true"); got.code != 125 || !strings.Contains(got.stderr, "state") {
 		t.Errorf("aegisd's own folder: %+v", got)
 	}
+}
+
+// TestFilesAreReadAndWrittenBesideTheGuest has the files of a workspace change
+// on both sides.
+func TestFilesAreReadAndWrittenBesideTheGuest(t *testing.T) {
+	withWorkspace(t, func(t *testing.T, h *testbed.Host, folder testbed.Folder) {
+		if got := aegis(t, h, nil, "instance", "start", "--name", "web", "--workspace", folder.There, "--", "sleep", "1000"); got.code != 0 {
+			t.Fatalf("start: %+v", got)
+		}
+		if got := aegis(t, h, nil, "instance", "wait", "web", "--until", "running"); got.code != 0 {
+			t.Fatalf("wait: %+v", got)
+		}
+		client := restapi.NewClient(h.Socket)
+		defer client.Close()
+		put(t, client, "web", "a/b.txt", "from the host")
+		if got := aegis(t, h, nil, "exec", "web", "--", "sh", "-c", "cat /workspace/a/b.txt; echo from the guest >/workspace/a/c.txt; ln -s /etc/shadow /workspace/out"); got.stdout != "from the host" {
+			t.Errorf("in the guest: %+v", got)
+		}
+		if text, err := get(t, client, "web", "a/c.txt"); text != "from the guest\n" {
+			t.Errorf("on the host: %q, %v", text, err)
+		}
+		want := []api.FileEntry{{Name: "b.txt", Size: 13}, {Name: "c.txt", Size: 15}}
+		if all, err := client.Tree(t.Context(), api.Caller{}, "web", "a"); err != nil || !cmp.Equal(want, all) {
+			t.Errorf("%v, %s", err, cmp.Diff(want, all))
+		}
+		if _, err := get(t, client, "web", "out"); api.CodeOf(err) != api.Denied {
+			t.Errorf("a link that leads out: %v", err)
+		}
+		if got := aegis(t, h, nil, "instance", "delete", "web"); got.code != 0 {
+			t.Errorf("delete: %+v", got)
+		}
+	})
+}
+
+func put(t *testing.T, client *restapi.Client, ref, path, content string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "data")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := client.WriteFile(t.Context(), api.Caller{}, ref, path, f); err != nil {
+		t.Errorf("writing %s: %v", path, err)
+	}
+}
+
+func get(t *testing.T, client *restapi.Client, ref, path string) (string, error) {
+	t.Helper()
+	f, err := client.ReadFile(t.Context(), api.Caller{}, ref, path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	return string(b), err
 }

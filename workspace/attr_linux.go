@@ -32,7 +32,7 @@ func (s *Server) attributes(st *unix.Statx_t) nfs3.Fattr3 {
 // shown is who owns a file as the guest sees it.
 func (s *Server) shown(st *unix.Statx_t) (uid, gid uint32) {
 	uid, gid = st.Uid, st.Gid
-	if s.uid == 0 {
+	if s.powerful {
 		return uid, gid
 	}
 	if uid = nobody; st.Uid == s.uid {

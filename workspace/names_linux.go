@@ -158,7 +158,7 @@ func (c *change) mayName(dir *at, name string) error {
 
 // give gives a new file to the user of the guest who made it.
 func (c *change) give(dir *at, name string) error {
-	if c.uid != 0 {
+	if !c.powerful {
 		return nil
 	}
 	gid := int(c.id.gid)

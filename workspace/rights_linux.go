@@ -9,12 +9,12 @@ import (
 )
 
 // A guest's kernel asks by ACCESS before it opens a file, and leaves it to the
-// server to refuse what else its users may not do. Where this process is not
-// root, all of a guest's users are one, the workspace's owner, and the host's
+// server to refuse what else its users may not do. Where this process has not
+// the powers of root, all of a guest's users are one, the workspace's owner, and the host's
 // kernel decides.
 
 // bound tells whether a caller is one of several users, and not root.
-func (s *Server) bound(c call) bool { return s.uid == 0 && c.uid != 0 }
+func (s *Server) bound(c call) bool { return s.powerful && c.uid != 0 }
 
 // mayChange refuses who may not make or take names in a directory.
 func (s *Server) mayChange(c call, dir *at) error {

@@ -31,6 +31,7 @@ type Server struct {
 	replies  *replies
 	log      *slog.Logger
 	uid, gid uint32
+	powerful bool // files of others are ours to read, write and give away
 	verifier [8]byte
 	mount    uint64 // of the folder; what is mounted in it is not served
 
@@ -57,13 +58,22 @@ func Open(c Config) (*Server, error) {
 	}
 	s := &Server{
 		tree: tree{c.Root}, table: t, files: newFiles(), replies: newReplies(), log: c.Log,
-		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), mount: st.Mnt_id,
+		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), powerful: powerful(), mount: st.Mnt_id,
 	}
 	if s.verifier, err = verifier(); err != nil {
 		t.journal.close()
 		return nil, fmt.Errorf("workspace: %w", err)
 	}
 	return s, nil
+}
+
+// powerful tells whether this process is root with the powers of root. Under
+// systemd root's servers are without.
+func powerful() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	const needed = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER
+	return os.Geteuid() == 0 && unix.Capget(&head, &caps[0]) == nil && caps[0].Effective&needed == needed
 }
 
 // verifier tells the guest whether what it has written may be lost. The host

@@ -79,7 +79,7 @@ func (s *Server) truncate(handle []byte, size uint64) error {
 	return unix.Ftruncate(int(f.fd), int64(size))
 }
 
-// chown gives a file away, which only root may. Others are root in the guest
+// chown gives a file away, which only root with its powers may. Others are root in the guest
 // and own what they have already.
 func (s *Server) chown(a *at, to nfs3.Sattr3) error {
 	uid, gid := -1, -1
@@ -99,7 +99,7 @@ func (s *Server) chown(a *at, to nfs3.Sattr3) error {
 	switch {
 	case uid == -1 && gid == -1:
 		return nil
-	case s.uid != 0:
+	case !s.powerful:
 		return unix.EPERM
 	}
 	return unix.Fchownat(int(a.fd), "", uid, gid, unix.AT_EMPTY_PATH)

@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 	}
 	runAll(t, open, lives())
 	runAll(t, open, workspaces())
+	runAll(t, open, fileTests())
 }
 
 type suite struct {

@@ -100,8 +100,12 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if out == nil {
 		out = &struct{}{}
 	}
+	return decodeAnswer(req, resp, out)
+}
+
+func decodeAnswer(req *http.Request, resp *http.Response, out any) error {
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return api.Errorf(api.Unavailable, "%s %s: reading the answer of aegisd: %w", method, path, err)
+		return api.Errorf(api.Unavailable, "%s %s: reading the answer of aegisd: %w", req.Method, req.URL.Path, err)
 	}
 	return nil
 }

@@ -46,6 +46,10 @@
 //	DELETE /v1/workspaces/{name}        delete           200 {"status":"deleted"}
 //	POST   /v1/workspaces/prune         [?dry_run=BOOL]  200 [workspace]
 //	GET    /v1/openapi.json                              200 openapi.json
+//	GET    /v1/instances/{id}/workspace/tree[?path=PATH]  a folder     200 [{"name","is_dir","size"}]
+//	GET    /v1/instances/{id}/workspace?path=PATH         a file       200 its bytes
+//	POST   /v1/instances/{id}/workspace?path=PATH         its bytes    200 {"status":"ok"}
+//	POST   /v1/instances/{id}/blob                        an image     200 {"blob":NAME,"media_type":TYPE,"size":N}
 //
 // openapi.json beside this file says the same for machines. What older daemons
 // had below tether, kits and kit-config is answered with 503. {id} is an instance's id or handle. Errors are {"error":TEXT,"code":CODE}.
@@ -57,6 +61,8 @@
 // is then closed. The client's byte keeps the message out of the buffer that
 // the 101 was read into, where descriptors would be lost. A session that was
 // rejoined is the client's once it has written a byte to it.
+//
+// A file of a workspace has at most 10 MiB: 413 beyond.
 //
 // Copy-from and copy-to do the same: stdout or stdin is a tar archive, status
 // tells how the copy went.

@@ -59,6 +59,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{}, "Workspace": api.Workspace{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
 		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{}, "LogEntry": api.LogEntry{},
+		"FileEntry": api.FileEntry{}, "Blob": api.Blob{},
 		"CopyFromSpec": api.CopyFromSpec{}, "CopyToSpec": api.CopyToSpec{},
 	} {
 		var fields []string

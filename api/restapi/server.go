@@ -57,6 +57,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 	maps.Copy(all, s.lifeRoutes())
 	maps.Copy(all, s.imageRoutes())
 	maps.Copy(all, s.laterRoutes())
+	maps.Copy(all, s.fileRoutes())
 	return all
 }
 
@@ -196,6 +197,10 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 	if !known {
 		status = http.StatusInternalServerError
 	}
+	s.failWith(w, status, e)
+}
+
+func (s *Server) failWith(w http.ResponseWriter, status int, e *api.Error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(e)

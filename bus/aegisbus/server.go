@@ -62,7 +62,7 @@ func (s *Server) methods() bus.Methods {
 	all := bus.Methods{}
 	for _, part := range []bus.Methods{
 		s.instanceMethods(), s.lifeMethods(), s.execMethods(), s.logMethods(), s.copyMethods(),
-		s.imageMethods(), s.workspaceMethods(), s.secretMethods(),
+		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(),
 	} {
 		maps.Copy(all, part)
 	}

@@ -34,14 +34,14 @@ type parts struct {
 // compose wires the composition that the options ask for.
 func compose(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) (parts, error) {
 	if o.system {
-		return composeSystem(ctx, o, level)
+		return composeSystem(ctx, o, log, level)
 	}
 	return composeStandalone(ctx, o, log)
 }
 
 // composeSystem reaches imaged and vmmd over the system bus, which starts
 // them when they are called.
-func composeSystem(ctx context.Context, o options, level *slog.LevelVar) (parts, error) {
+func composeSystem(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) (parts, error) {
 	conn, err := bus.Dial(ctx, o.bus)
 	if err != nil {
 		return parts{}, err
@@ -53,6 +53,10 @@ func composeSystem(ctx context.Context, o options, level *slog.LevelVar) (parts,
 	return parts{
 		name: "system", images: imagebus.NewClient(conn), machines: vmmbus.NewClient(conn),
 		kernel: guestKernel(o.share), bus: conn, close: func() { conn.Close() },
+		workspaces: workspaces.New(workspaces.Config{
+			Named: filepath.Join(filepath.Dir(o.state), "workspaces"), Everybody: true,
+			State: filepath.Join(filepath.Dir(o.state), "mounts"), Connect: workspaces.Dial(o.fs), Log: log,
+		}),
 	}, nil
 }
 
@@ -83,12 +87,21 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 	}
 	return parts{
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
-		workspaces: workspaces.New(workspaces.Config{State: o.state, Server: o.fsd, Log: log}),
+		workspaces: ownWorkspaces(o, log),
 		close: func() {
 			machines.Close()
 			images.Close()
 		},
 	}, nil
+}
+
+// ownWorkspaces are those of our own user, each served by a child.
+func ownWorkspaces(o options, log *slog.Logger) *workspaces.Keeper {
+	named, mounts := filepath.Join(o.state, "workspaces"), filepath.Join(o.state, "mounts")
+	return workspaces.New(workspaces.Config{
+		Named: named, State: mounts, Log: log,
+		Connect: workspaces.Spawn(o.fsd, "-state", mounts, "-named", named, "-apart", o.state),
+	})
 }
 
 // machineUsers is the range of users that machines run as, one each, where we

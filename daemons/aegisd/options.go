@@ -28,6 +28,8 @@ type options struct {
 	ready time.Duration
 	// fsd is the program that serves one workspace, standalone only.
 	fsd string
+	// fs is the socket behind which workspaces are served, system only.
+	fs string
 	// credentials is systemd's folder of them, system composition only.
 	credentials string
 }
@@ -49,6 +51,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	flags.StringVar(&o.worker, "vmm-worker", "", "standalone: the program that runs one machine (default aegis-vmm-worker beside this one, else in /usr/libexec/aegisvm)")
 	ready := flags.String("ready-timeout", cmp.Or(env("AEGIS_READY_TIMEOUT"), "60s"), "how long the guest of a machine may take to be ready (default $AEGIS_READY_TIMEOUT, else 60s)")
 	flags.StringVar(&o.fsd, "fsd", "", "standalone: the program that serves one workspace (default aegis-fsd beside this one, else in /usr/libexec/aegisvm)")
+	flags.StringVar(&o.fs, "fs", "/run/aegis/fs.sock", "system: the socket behind which workspaces are served")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version")
 	if err := flags.Parse(args); err != nil {

@@ -1,11 +1,11 @@
-// Command aegis-fsd serves one folder to one guest: see package workspace. It
-// is started by aegisd, with the rights of the instance's owner and the socket
-// that the guest's streams come over, never by hand.
+// Command aegis-fsd answers one request for a workspace, and serves one folder
+// to one guest if that is it: see packages workspace/attend and workspace. It
+// is started by aegisd, or by systemd for a connection of aegisd's, with the
+// connection as descriptor 3, never by hand.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -15,22 +15,18 @@ import (
 	"syscall"
 )
 
-// control is the descriptor of the socket that streams come over.
+// control is the descriptor of the connection; systemd passes it there, too.
 const control = 3
 
-// exitCannot is the exit code when the folder cannot be served at all; after
-// any other one it is worth trying again.
-const exitCannot = 3
-
-// errCannot is wrapped by the errors of exitCannot.
-var errCannot = errors.New("cannot serve the workspace")
-
 func main() {
-	root := flag.String("root", "", "the folder to serve")
-	state := flag.String("state", "", "folder for what the next server of this guest must know")
+	o := options{}
+	flag.StringVar(&o.state, "state", "", "folder for what the next server of a guest must know")
+	flag.StringVar(&o.named, "named", "", "folder of the workspaces with names")
+	flag.StringVar(&o.apart, "apart", "", "folder with aegisd's state, which is no workspace")
+	flag.StringVar(&o.peer, "peer", "", "serve every user, and let this one ask (default: our own user is served and asks)")
 	flag.Parse()
-	if *root == "" || *state == "" || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "aegis-fsd: it is started by aegisd: start an instance with --workspace")
+	if o.state == "" || o.named == "" || o.apart == "" || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "aegis-fsd: it is started by aegisd or systemd: start an instance with --workspace")
 		os.Exit(2)
 	}
 	// A guest's calls are short and come one by one: a second thread that
@@ -39,13 +35,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	err := serve(ctx, *root, *state, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if err == nil {
-		return
+	if err := attendTo(ctx, o, slog.New(slog.NewTextHandler(os.Stderr, nil))); err != nil {
+		fmt.Fprintln(os.Stderr, "aegis-fsd:", err)
+		os.Exit(1)
 	}
-	fmt.Fprintln(os.Stderr, "aegis-fsd:", err)
-	if errors.Is(err, errCannot) {
-		os.Exit(exitCannot)
-	}
-	os.Exit(1)
 }
+
+type options struct{ state, named, apart, peer string }

@@ -51,6 +51,9 @@ func (o *owner) bringUp(b *boot) (up started, err error) {
 	if _, err := o.secretEnv(b.ctx); err != nil {
 		return up, err
 	}
+	if err := o.readmitWorkspace(b); err != nil {
+		return up, err
+	}
 	img, err := o.prepareImage(b.ctx)
 	if err != nil {
 		return up, fmt.Errorf("preparing the image: %w", err)

@@ -142,7 +142,7 @@ func (o *owner) adopt() {
 		}
 	}
 	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
-	o.serveWorkspace(b, func(err error) { o.svc.Log.Error("workspace not served", "instance", o.id, "error", err) })
+	o.serveWorkspace(b, true, func(err error) { o.svc.Log.Error("workspace not served", "instance", o.id, "error", err) })
 	o.running(b)
 	o.reconsider()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -38,7 +39,12 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 		ID: newID(), OwnerUID: who.UID, Created: time.Now().UTC(), Spec: spec,
 		Status: s.firstStatus(refused),
 	}
-	o, err := s.insert(rec)
+	if filepath.IsAbs(spec.Workspace) { // the file system of a user may be slow
+		if err := s.admitWorkspace(ctx, rec.OwnerUID, spec, rec.ID); err != nil {
+			return api.Instance{}, err
+		}
+	}
+	o, err := s.insert(ctx, rec)
 	if err != nil {
 		return api.Instance{}, api.AsError(err)
 	}
@@ -56,7 +62,7 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 }
 
 // insert commits a new record that there is room for, and gives it an owner.
-func (s *Service) insert(rec store.Record) (*owner, error) {
+func (s *Service) insert(ctx context.Context, rec store.Record) (*owner, error) {
 	s.admission.Lock()
 	defer s.admission.Unlock()
 	if !atRest(rec.Status.Phase) {
@@ -64,8 +70,10 @@ func (s *Service) insert(rec store.Record) (*owner, error) {
 			return nil, err
 		}
 	}
-	if err := s.admitWorkspace(rec.OwnerUID, rec.Spec, rec.ID); err != nil {
-		return nil, err
+	if !filepath.IsAbs(rec.Spec.Workspace) {
+		if err := s.admitWorkspace(ctx, rec.OwnerUID, rec.Spec, rec.ID); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := s.bounded()
 	defer cancel()

@@ -3,6 +3,7 @@ package instance_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/workspaces"
+	"github.com/xfeldman/aegisvm/workspace/attend"
+	"github.com/xfeldman/aegisvm/workspace/attend/attendtest"
 )
 
 // servers are real workspaces whose servers are played: each holds one stream
@@ -24,16 +27,22 @@ type servers struct {
 }
 
 func newServers(t testing.TB, state string) *servers {
-	return &servers{Keeper: workspaces.New(workspaces.Config{State: state}), serving: map[string]bool{}}
+	named, mounts := filepath.Join(state, "workspaces"), filepath.Join(state, "mounts")
+	return &servers{serving: map[string]bool{}, Keeper: workspaces.New(workspaces.Config{
+		Named: named, State: mounts, Log: slog.New(slog.DiscardHandler),
+		Connect: func(context.Context) (workspaces.Server, error) {
+			return workspaces.Server{UnixConn: attendtest.Connect(t, attend.Config{Named: named, State: mounts, Apart: state})}, nil
+		},
+	})}
 }
 
-func (s *servers) Serve(ctx context.Context, machine, _ string, dial func(context.Context) (*os.File, error)) error {
+func (s *servers) Serve(ctx context.Context, _ workspaces.Place, g workspaces.Guest) error {
 	if s.fail != nil {
 		return s.fail
 	}
-	s.set(machine, true)
-	defer s.set(machine, false)
-	if stream, err := dial(ctx); err == nil {
+	s.set(g.Machine, true)
+	defer s.set(g.Machine, false)
+	if stream, err := g.Dial(ctx); err == nil {
 		defer stream.Close()
 	}
 	<-ctx.Done()
@@ -143,5 +152,44 @@ func TestWithoutServersWorkspacesAreUnavailable(t *testing.T) {
 		if api.CodeOf(err) != api.Unavailable {
 			t.Errorf("%v", errors.Join(err, errors.New("Unavailable was expected")))
 		}
+	}
+}
+
+// TestFilesAreTheOwners asks for those of others, and where there are none.
+func TestFilesAreTheOwners(t *testing.T) {
+	w := newWorld(t)
+	me := api.Caller{UID: uint32(os.Getuid())}
+	other := api.Caller{UID: me.UID + 1}
+	in := w.createOwn(working("sleep", "notes"))
+	data, err := os.Create(filepath.Join(t.TempDir(), "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	for what, ask := range map[string]func(who api.Caller, ref string) error{
+		"tree": func(who api.Caller, ref string) error { _, err := w.Tree(t.Context(), who, ref, "."); return err },
+		"read": func(who api.Caller, ref string) error {
+			_, err := w.ReadFile(t.Context(), who, ref, "f")
+			return err
+		},
+		"write": func(who api.Caller, ref string) error { return w.WriteFile(t.Context(), who, ref, "f", data) },
+		"blob": func(who api.Caller, ref string) error {
+			_, err := w.PutBlob(t.Context(), who, ref, "image/gif", data)
+			return err
+		},
+	} {
+		if err := ask(other, in.ID); api.CodeOf(err) != api.Denied {
+			t.Errorf("%s, another user: %v", what, err)
+		}
+		if err := ask(me, "nosuch"); api.CodeOf(err) != api.NotFound {
+			t.Errorf("%s, no instance: %v", what, err)
+		}
+	}
+	plain := w.createOwn(api.InstanceSpec{Command: []string{"sleep"}})
+	if _, err := w.Tree(t.Context(), me, plain.ID, "."); api.CodeOf(err) != api.NotFound || !strings.Contains(err.Error(), "--workspace") {
+		t.Errorf("no workspace: %v", err)
+	}
+	if left, err := w.Tree(t.Context(), api.Caller{}, in.ID, "."); err != nil || len(left) != 0 {
+		t.Errorf("root sees %v, %v", left, err)
 	}
 }

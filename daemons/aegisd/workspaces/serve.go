@@ -4,45 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/workspace/door"
 )
-
-// exitCannot is aegis-fsd's exit code when it will never be able to serve.
-const exitCannot = 3
 
 // longest is how long is waited at most before something is tried again.
 const longest = time.Second
 
-// Serve runs the server of a machine's workspace until ctx ends, and returns
-// when it has gone. A server that dies is started again, and goes on where it
-// was; an error is one that will not go away. dial gives a new stream of the
-// guest.
-func (k *Keeper) Serve(ctx context.Context, machine, folder string, dial func(context.Context) (*os.File, error)) error {
-	if err := os.MkdirAll(k.mount(machine), 0o700); err != nil {
-		return fmt.Errorf("workspace: %w", err)
-	}
+// Guest is the machine that is served.
+type Guest struct {
+	Machine string
+	// Dial gives a new stream of the guest.
+	Dial func(context.Context) (*os.File, error)
+	// Served tells that an earlier aegisd has served it already, so that servers
+	// which cannot be reached are waited for.
+	Served bool
+}
+
+// Serve runs the server of a guest's workspace until ctx ends, and returns
+// when it has gone. A server that dies is replaced, and the next one goes on
+// where it was; an error is one that will not go away.
+func (k *Keeper) Serve(ctx context.Context, p Place, g Guest) error {
 	for backoff := 10 * time.Millisecond; ; backoff = min(2*backoff, longest) {
 		began := time.Now()
-		err := k.serveOnce(ctx, machine, folder, dial)
-		if ctx.Err() != nil {
+		err := k.serveOnce(ctx, p, &g)
+		switch {
+		case ctx.Err() != nil:
 			return nil
+		case lasting(err, g.Served):
+			return err
 		}
-		var exit *exec.ExitError
-		if errors.Is(err, os.ErrNotExist) || errors.As(err, &exit) && exit.ExitCode() == exitCannot {
-			return cannot(err)
-		}
-		k.Log.Warn("the server of a workspace has ended and is started again", "machine", machine, "error", err)
+		k.Log.Warn("the server of a workspace has ended and is replaced", "machine", g.Machine, "error", err)
 		if time.Since(began) > longest {
 			backoff = 10 * time.Millisecond
 		}
@@ -52,12 +50,16 @@ func (k *Keeper) Serve(ctx context.Context, machine, folder string, dial func(co
 	}
 }
 
-func cannot(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return api.Errorf(api.Unavailable, "workspace: %s", strings.TrimSpace(string(exit.Stderr)))
+// lasting tells an error that stays from one that may go: of a guest that was
+// served already, only what is wrong with the folder stays.
+func lasting(err error, served bool) bool {
+	switch api.CodeOf(err) {
+	case api.NotFound, api.Denied, api.InvalidArgument:
+		return true
+	case api.Unavailable:
+		return !served
 	}
-	return api.Errorf(api.Unavailable, "workspace: %v: run make build, or install the package aegisvm", err)
+	return false
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -71,45 +73,32 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// serveOnce runs one server process and feeds it streams until it ends.
-func (k *Keeper) serveOnce(ctx context.Context, machine, folder string, dial func(context.Context) (*os.File, error)) error {
-	ours, theirs, err := socketPair()
+var errEnded = errors.New("it has ended")
+
+// serveOnce has one server, and feeds it streams until it ends.
+func (k *Keeper) serveOnce(ctx context.Context, p Place, g *Guest) error {
+	s, err := k.Connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer ours.Close()
-	last := &tail{}
-	cmd := exec.Command(k.Server, "-root", folder, "-state", k.mount(machine))
-	cmd.Env = []string{}
-	cmd.ExtraFiles, cmd.Stderr = []*os.File{theirs}, last
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	theirs.Close()
-	if err != nil {
-		return err
-	}
+	defer s.end()
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		ours.Close()
-		cmd.Process.Kill()
+		s.CloseWrite()
+		s.SetReadDeadline(time.Now().Add(farewell))
 	})
 	defer stop()
-	fed := make(chan struct{})
-	go func() { // ends with ctx and with the process, which has the other end
-		defer close(fed)
-		feed(ctx, ours, dial)
-	}()
-	err = cmd.Wait()
-	cancel()
-	<-fed
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		exit.Stderr = last.bytes()
+	_, f, err := door.Ask(s.UnixConn, door.Request{Verb: door.Serve, Owner: p.Owner, Folder: p.Folder, Machine: g.Machine}, nil)
+	if f != nil {
+		f.Close()
 	}
-	if err == nil {
-		err = io.EOF
+	if err != nil {
+		return fmt.Errorf("serving the workspace: %w", err)
 	}
-	return err
+	g.Served = true
+	feed(ctx, s.UnixConn, g.Dial)
+	return errEnded
 }
 
 // plenty is how many streams may be used up at once: more than a mount needs,
@@ -147,51 +136,4 @@ func feed(ctx context.Context, server *net.UnixConn, dial func(context.Context) 
 			backoff = min(2*backoff, longest)
 		}
 	}
-}
-
-// socketPair makes a connection of packets.
-func socketPair() (*net.UnixConn, *os.File, error) {
-	syscall.ForkLock.RLock()
-	fds, err := unix.Socketpair(unix.AF_UNIX, packets, 0)
-	if err == nil {
-		unix.CloseOnExec(fds[0])
-		unix.CloseOnExec(fds[1])
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	theirs := os.NewFile(uintptr(fds[1]), "server's end")
-	mine := os.NewFile(uintptr(fds[0]), "our end")
-	defer mine.Close()
-	c, err := net.FileConn(mine)
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("making a socket pair: %w", err)
-	}
-	return c.(*net.UnixConn), theirs, nil
-}
-
-// tail keeps the last of what a server said.
-type tail struct {
-	mu sync.Mutex // guards the field below
-	b  []byte
-}
-
-const tailSize = 2048
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if len(t.b) > tailSize {
-		t.b = append([]byte(nil), t.b[len(t.b)-tailSize:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return append([]byte(nil), t.b...)
 }

@@ -10,47 +10,69 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/workspace/door"
 )
 
 // TestMain makes this test program the server of a workspace, too: what it
-// does is the name of the folder.
+// does is the name of the folder that it is asked for.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 4 && os.Args[1] == "-root" {
-		os.Exit(beServer(filepath.Base(os.Args[2]), os.Args[4]))
+	if len(os.Args) > 2 && os.Args[1] == "-state" {
+		os.Exit(beServer(os.Args[2]))
 	}
 	os.Exit(m.Run())
 }
 
-func beServer(what, state string) int {
-	if what == "cannot" {
-		fmt.Fprintln(os.Stderr, "the folder is cursed")
-		return exitCannot
-	}
-	starts, _ := os.ReadFile(filepath.Join(state, "starts"))
-	os.WriteFile(filepath.Join(state, "starts"), append(starts, 'x'), 0o600)
+func beServer(state string) int {
 	c, err := net.FileConn(os.NewFile(3, "control"))
 	if err != nil {
 		return 1
 	}
+	conn := c.(*net.UnixConn)
+	r, _, err := door.Take(conn)
+	if err != nil {
+		return 1
+	}
+	if r.Verb == door.Forget {
+		os.RemoveAll(filepath.Join(state, r.Machine))
+		door.Reply(conn, door.Answer{}, nil)
+		return 0
+	}
+	what := filepath.Base(r.Folder)
+	if what == "cannot" {
+		door.Refuse(conn, api.Errorf(api.Denied, "the folder is cursed"))
+		return 0
+	}
+	dir := filepath.Join(state, r.Machine)
+	os.MkdirAll(dir, 0o700)
+	starts, _ := os.ReadFile(filepath.Join(dir, "starts"))
+	os.WriteFile(filepath.Join(dir, "starts"), append(starts, 'x'), 0o600)
+	if what == "silent" && len(starts) < 2 {
+		return 1
+	}
+	door.Reply(conn, door.Answer{}, nil)
+	return feedOn(conn, what, len(starts)+1)
+}
+
+// feedOn tells each stream which server this is.
+func feedOn(conn *net.UnixConn, what string, start int) int {
 	for {
 		oob := make([]byte, unix.CmsgSpace(4))
-		_, n, _, _, err := c.(*net.UnixConn).ReadMsgUnix(make([]byte, 1), oob)
+		_, n, _, _, err := conn.ReadMsgUnix(make([]byte, 1), oob)
 		if err != nil || n == 0 {
 			return 0
 		}
 		messages, _ := unix.ParseSocketControlMessage(oob[:n])
 		fds, _ := unix.ParseUnixRights(&messages[0])
-		fmt.Fprintf(os.NewFile(uintptr(fds[0]), "stream"), "start %d\n", len(starts)+1)
-		if what == "dies" && len(starts) < 2 {
+		fmt.Fprintf(os.NewFile(uintptr(fds[0]), "stream"), "start %d\n", start)
+		if what == "dies" && start < 3 {
 			return 1
 		}
-		c.Write([]byte{1})
+		conn.Write([]byte{1})
 	}
 }
 
@@ -60,7 +82,8 @@ func newKeeper(t *testing.T) *Keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Config{State: t.TempDir(), Server: self, Log: slog.New(slog.DiscardHandler)})
+	state := t.TempDir()
+	return New(Config{State: state, Connect: Spawn(self, "-state", state), Log: slog.New(slog.DiscardHandler)})
 }
 
 // dialled are the guest's ends of the streams that were dialled.
@@ -90,55 +113,67 @@ func line(t *testing.T, f *os.File) string {
 	return string(b[:n])
 }
 
-func TestServeStartsAServerAgain(t *testing.T) {
-	k := newKeeper(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	dial, ends := dialled(t)
-	served := make(chan error, 1)
-	go func() { served <- k.Serve(ctx, "m-1", "/nowhere/dies", dial) }()
-	for _, want := range []string{"start 1\n", "start 2\n", "start 3\n", "start 3\n", "start 3\n"} {
-		if got := line(t, <-ends); got != want {
-			t.Errorf("a stream said %q, expected %q", got, want)
+func TestServeReplacesAServer(t *testing.T) {
+	for what, lines := range map[string][]string{
+		"dies":   {"start 1\n", "start 2\n", "start 3\n", "start 3\n", "start 3\n"},
+		"silent": {"start 3\n", "start 3\n"},
+	} {
+		k := newKeeper(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		dial, ends := dialled(t)
+		served := make(chan error, 1)
+		go func() { served <- k.Serve(ctx, Place{Folder: "/nowhere/" + what}, Guest{Machine: "m-1", Dial: dial}) }()
+		for _, want := range lines {
+			if got := line(t, <-ends); got != want {
+				t.Errorf("%s: a stream said %q, expected %q", what, got, want)
+			}
 		}
-	}
-	cancel()
-	if err := <-served; err != nil {
-		t.Errorf("at the end: %v", err)
-	}
-	k.Forget("m-1")
-	if left, _ := os.ReadDir(k.mount("")); len(left) != 0 {
-		t.Errorf("left: %v", left)
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("%s: at the end: %v", what, err)
+		}
+		k.Forget(t.Context(), "m-1")
+		if left, _ := os.ReadDir(k.State); len(left) != 0 {
+			t.Errorf("%s: left: %v", what, left)
+		}
 	}
 }
 
 func TestServeGivesUpWhatCannotBe(t *testing.T) {
 	k := newKeeper(t)
 	dial, _ := dialled(t)
-	err := k.Serve(t.Context(), "m-1", "/nowhere/cannot", dial)
-	if api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "cursed") {
+	serve := func(folder string) error {
+		return k.Serve(t.Context(), Place{Folder: folder}, Guest{Machine: "m-1", Dial: dial})
+	}
+	if err := serve("/nowhere/cannot"); api.CodeOf(err) != api.Denied || !strings.Contains(err.Error(), "cursed") {
 		t.Errorf("a server that cannot: %v", err)
 	}
-	k.Server = "/nonexistent/aegis-fsd"
-	err = k.Serve(t.Context(), "m-1", "/nowhere/holds", dial)
-	if api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "aegis-fsd") {
+	k.Connect = Spawn("/nonexistent/aegis-fsd")
+	if err := serve("/nowhere/holds"); api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "aegis-fsd") {
 		t.Errorf("a server that is not there: %v", err)
+	}
+	k.Connect = Dial(filepath.Join(t.TempDir(), "fs.sock"))
+	if err := serve("/nowhere/holds"); api.CodeOf(err) != api.Unavailable || !strings.Contains(err.Error(), "aegis-fs.socket") {
+		t.Errorf("a socket that is not there: %v", err)
 	}
 }
 
-func TestServeWaitsForAGuestThatCannotBeDialled(t *testing.T) {
+// TestAGuestThatWasServedIsWaitedFor has a socket that comes and goes, as when
+// a package is replaced.
+func TestAGuestThatWasServedIsWaitedFor(t *testing.T) {
 	k := newKeeper(t)
+	spawn, away := k.Connect, 3
+	k.Connect = func(ctx context.Context) (Server, error) {
+		if away--; away >= 0 {
+			return Dial("/nonexistent/fs.sock")(ctx)
+		}
+		return spawn(ctx)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	dial, ends := dialled(t)
-	failures := 0
 	served := make(chan error, 1)
 	go func() {
-		served <- k.Serve(ctx, "m-1", "/nowhere/holds", func(ctx context.Context) (*os.File, error) {
-			if failures++; failures < 4 {
-				return nil, errors.New("not yet")
-			}
-			return dial(ctx)
-		})
+		served <- k.Serve(ctx, Place{Folder: "/nowhere/holds"}, Guest{Machine: "m-1", Dial: dial, Served: true})
 	}()
 	if got := line(t, <-ends); got != "start 1\n" {
 		t.Errorf("the stream said %q", got)
@@ -149,46 +184,25 @@ func TestServeWaitsForAGuestThatCannotBeDialled(t *testing.T) {
 	}
 }
 
-func TestAdmitAndSweep(t *testing.T) {
+func TestServeWaitsForAGuestThatCannotBeDialled(t *testing.T) {
 	k := newKeeper(t)
-	me := uint32(os.Geteuid())
-	inside, around := filepath.Join(k.State, "workspaces"), filepath.Dir(k.State)
-	apart := t.TempDir()
-	link := filepath.Join(apart, "link")
-	if err := os.Symlink(k.State, link); err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	dial, ends := dialled(t)
+	failures := 0
+	served := make(chan error, 1)
+	go func() {
+		served <- k.Serve(ctx, Place{Folder: "/nowhere/holds"}, Guest{Machine: "m-1", Dial: func(ctx context.Context) (*os.File, error) {
+			if failures++; failures < 4 {
+				return nil, errors.New("not yet")
+			}
+			return dial(ctx)
+		}})
+	}()
+	if got := line(t, <-ends); got != "start 1\n" {
+		t.Errorf("the stream said %q", got)
 	}
-	if err := k.Admit(me, "notes", "inst-1"); err != nil {
-		t.Fatal(err)
-	}
-	for ref, want := range map[string]api.Code{
-		"notes": "", Auto: "", apart: "", apart + "x": api.NotFound,
-		k.State: api.Denied, inside: api.Denied, around: api.Denied, "/": api.Denied, link: api.Denied,
-	} {
-		if err := k.Admit(me, ref, "inst-1"); api.CodeOf(err) != want && !(err == nil && want == "") {
-			t.Errorf("%s: %v, expected %q", ref, err, want)
-		}
-	}
-	if err := k.Admit(me+1, "notes", "inst-1"); api.CodeOf(err) != api.Denied {
-		t.Errorf("another user: %v", err)
-	}
-	info, err := os.Stat(k.Folder("notes", ""))
-	if err != nil || info.Mode().Perm() != 0o700 || info.Sys().(*syscall.Stat_t).Uid != me {
-		t.Errorf("the folder: %v, %v", info, err)
-	}
-	for _, dir := range []string{k.mount("m-gone"), k.mount("m-there"), k.named(".removed.x")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	k.Sweep(t.Context(), func(machine string) bool { return machine == "m-there" })
-	var left []string
-	filepath.WalkDir(k.State, func(path string, _ os.DirEntry, _ error) error {
-		rel, _ := filepath.Rel(k.State, path)
-		left = append(left, rel)
-		return nil
-	})
-	if got := strings.Join(left, " "); got != ". mounts mounts/m-there workspaces workspaces/inst-1 workspaces/notes" {
-		t.Errorf("left: %s", got)
+	cancel()
+	if err := <-served; err != nil {
+		t.Errorf("at the end: %v", err)
 	}
 }

@@ -1,35 +1,42 @@
-// Package workspaces owns the folders that instances work in: those with a
-// name, which it keeps, and those of users, which it only knows by path; and
-// the server that each guest with one has. It never looks into a folder: that
-// is the server's, in a process of its own.
+// Package workspaces owns which folders instances work in, those with a name
+// and those of users, and sees to it that each guest with one has its server.
+// It never looks into a folder: that is the servers', each a process of its own
+// with the rights of the folder's owner, which it asks through package door.
 package workspaces
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/workspace/door"
 )
 
 // Config is what a Keeper needs.
 type Config struct {
-	// State is aegisd's own folder. Named workspaces are in it, and no
-	// workspace may contain it.
+	// Named has the folders with names.
+	Named string
+	// Everybody tells that in it each user has a folder of their own; else all
+	// are ours.
+	Everybody bool
+	// State has a folder for each machine that is served. Empty where it is out
+	// of our sight.
 	State string
-	// Server is aegis-fsd.
-	Server string
-	Log    *slog.Logger
+	// Connect reaches a server: Spawn or Dial.
+	Connect Connect
+	Log     *slog.Logger
 }
 
 // Keeper keeps workspaces.
@@ -38,174 +45,193 @@ type Keeper struct{ Config }
 // New makes a keeper.
 func New(c Config) *Keeper { return &Keeper{c} }
 
-// Auto is the workspace of an instance that wants one of its own.
-const Auto = "auto"
-
-var nameGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]*$`)
-
-const maxName = 63
-
-// CheckName refuses what cannot be the name of a workspace.
-func CheckName(name string) error {
-	if len(name) > maxName || !nameGrammar.MatchString(name) {
-		return api.Errorf(api.InvalidArgument, "workspace %q: expected an absolute path, or a name of at most %d letters, digits, '.', '_' and '-', beginning with a letter or digit", shorten(name), maxName)
-	}
-	return nil
+// Place is the folder of an instance.
+type Place struct {
+	Owner uint32
+	// Folder is an absolute path or a name.
+	Folder string
 }
 
-// Check refuses what no instance can have for a workspace, on any host.
-func Check(ref string) error {
-	switch {
-	case ref == "":
-		return nil
-	case !filepath.IsAbs(ref):
-		return CheckName(ref)
-	case len(ref) > 4000 || strings.ContainsFunc(ref, func(r rune) bool { return r < ' ' }):
-		return api.Errorf(api.InvalidArgument, "workspace %q: expected a path of at most 4000 printable characters", shorten(ref))
-	case filepath.Clean(ref) != ref:
-		return api.Errorf(api.InvalidArgument, "workspace %q: expected a clean path, such as %s", shorten(ref), shorten(filepath.Clean(ref)))
+// PlaceOf is the folder of an instance that asks for ref. The automatic one is
+// named after the instance.
+func PlaceOf(owner uint32, ref, instance string) Place {
+	if ref == door.Auto {
+		ref = instance
 	}
-	return nil
+	return Place{owner, ref}
 }
 
-func shorten(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "..."
-	}
-	return s
-}
-
-// named is the folder of a named workspace, or of all.
-func (k *Keeper) named(name string) string { return filepath.Join(k.State, "workspaces", name) }
-
-// Folder is the folder of a workspace. The automatic one is named after the
-// instance.
-func (k *Keeper) Folder(ref, instance string) string {
-	switch {
-	case filepath.IsAbs(ref):
-		return ref
-	case ref == Auto:
-		return k.named(instance)
-	}
-	return k.named(ref)
-}
-
-// Admit refuses a workspace that is not there or not the caller's, and makes
-// the folder of one that has a name.
-func (k *Keeper) Admit(owner uint32, ref, instance string) error {
-	if int(owner) != os.Geteuid() {
-		return api.Errorf(api.Denied, "workspace %q: this aegisd serves workspaces of uid %d alone, not of %d: start an aegisd of your own", shorten(ref), os.Geteuid(), owner)
-	}
-	folder := k.Folder(ref, instance)
-	if !filepath.IsAbs(ref) {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return fmt.Errorf("making workspace %q: %w", ref, err)
-		}
-		return nil
-	}
-	info, err := os.Stat(folder)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return api.Errorf(api.NotFound, "workspace %q is not there: make it, or say --create-workspace", shorten(ref))
-	case err != nil:
-		return api.Errorf(api.InvalidArgument, "workspace %q: %v", shorten(ref), errors.Unwrap(err))
-	case !info.IsDir():
-		return api.Errorf(api.InvalidArgument, "workspace %q is no folder: name a folder", shorten(ref))
-	}
-	return k.apart(ref)
-}
-
-// apart refuses a folder that holds our own state, or lies in it: with it a
-// guest could rewrite what we know.
-func (k *Keeper) apart(ref string) error {
-	state, err := filepath.EvalSymlinks(k.State)
+// ask makes one request.
+func (k *Keeper) ask(ctx context.Context, p Place, r door.Request, data *os.File) (door.Answer, *os.File, error) {
+	r.Owner, r.Folder = p.Owner, p.Folder
+	s, err := k.Connect(ctx)
 	if err != nil {
-		return err
+		return door.Answer{}, nil, err
 	}
-	folder, err := filepath.EvalSymlinks(ref)
-	if err != nil {
-		return err
+	defer s.end()
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	a, f, err := door.Ask(s.UnixConn, r, data)
+	var refused *api.Error
+	switch {
+	case err == nil, errors.As(err, &refused):
+	case ctx.Err() != nil:
+		err = api.Errorf(api.Unavailable, "workspace: request given up: %w", context.Cause(ctx))
+	default:
+		err = api.Errorf(api.Unavailable, "workspace: its server ended before it answered: %w: see its log", err)
 	}
-	if within(state, folder) || within(folder, state) {
-		return api.Errorf(api.Denied, "workspace %q: aegisd's own state is in %s: choose a folder apart from it", shorten(ref), state)
-	}
-	return nil
+	return a, f, err
 }
 
-func within(inner, outer string) bool {
-	rel, err := filepath.Rel(outer, inner)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+// tell makes a request that is answered by success alone.
+func (k *Keeper) tell(ctx context.Context, p Place, r door.Request, data *os.File) error {
+	_, f, err := k.ask(ctx, p, r, data)
+	if f != nil {
+		f.Close()
+	}
+	return err
 }
 
-// List tells the named workspaces, by name.
-func (k *Keeper) List() ([]api.Workspace, error) {
-	dirs, err := os.ReadDir(k.named(""))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("listing workspaces: %w", err)
-	}
-	all := []api.Workspace{}
-	for _, d := range dirs {
-		info, err := d.Info()
-		if err != nil || !info.IsDir() || strings.HasPrefix(d.Name(), ".") {
-			continue // it went meanwhile, or is none
-		}
-		w := api.Workspace{Name: d.Name(), Path: k.named(d.Name()), ModifiedAt: info.ModTime().UTC()}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			w.OwnerUID = st.Uid
-		}
-		all = append(all, w)
-	}
-	slices.SortFunc(all, func(a, b api.Workspace) int { return cmp.Compare(a.Name, b.Name) })
-	return all, nil
+// Admit refuses a workspace that is not there or that the owner may not enter,
+// and makes the folder of one that has a name.
+func (k *Keeper) Admit(ctx context.Context, p Place) error {
+	return k.tell(ctx, p, door.Request{Verb: door.Admit}, nil)
 }
 
 // Remove deletes a named workspace with all that is in it. A folder that is
 // only half gone after a crash has no name any more, and goes at the next
 // Sweep.
-func (k *Keeper) Remove(name string) error {
-	if err := CheckName(name); err != nil {
-		return err
+func (k *Keeper) Remove(ctx context.Context, p Place) error {
+	return k.tell(ctx, p, door.Request{Verb: door.Remove}, nil)
+}
+
+// Tree tells the entries of a folder in a workspace.
+func (k *Keeper) Tree(ctx context.Context, p Place, path string) (all []api.FileEntry, err error) {
+	_, f, err := k.ask(ctx, p, door.Request{Verb: door.Tree, Path: path}, nil)
+	if err != nil {
+		return nil, err
 	}
-	going := k.named("." + name + "." + time.Now().UTC().Format("20060102T150405.000000000"))
-	err := os.Rename(k.named(name), going)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return api.Errorf(api.NotFound, "no workspace %q: see `aegis workspace list`", shorten(name))
-	case err != nil:
-		return fmt.Errorf("removing workspace %q: %w", name, err)
+	if f == nil {
+		return nil, errNothing
 	}
-	if err := os.RemoveAll(going); err != nil {
-		return fmt.Errorf("removing workspace %q: %w", name, err)
+	defer f.Close()
+	if err := json.NewDecoder(io.LimitReader(f, maxTree)).Decode(&all); err != nil {
+		return nil, fmt.Errorf("reading the entries: %w", err)
+	}
+	return all, nil
+}
+
+// maxTree bounds what is read of a server about one folder.
+const maxTree = 64 << 20
+
+var errNothing = api.Errorf(api.Internal, "workspace: its server answered without a file")
+
+// Read opens a file of a workspace.
+func (k *Keeper) Read(ctx context.Context, p Place, path string) (*os.File, error) {
+	_, f, err := k.ask(ctx, p, door.Request{Verb: door.Read, Path: path}, nil)
+	if err == nil && f == nil {
+		err = errNothing
+	}
+	return f, err
+}
+
+// Write replaces a file of a workspace.
+func (k *Keeper) Write(ctx context.Context, p Place, path string, data *os.File) error {
+	return k.tell(ctx, p, door.Request{Verb: door.Write, Path: path}, data)
+}
+
+// Put keeps an image in a workspace.
+func (k *Keeper) Put(ctx context.Context, p Place, mediaType string, data *os.File) (api.Blob, error) {
+	a, f, err := k.ask(ctx, p, door.Request{Verb: door.Blob, MediaType: mediaType}, data)
+	if f != nil {
+		f.Close()
+	}
+	if err == nil && a.Blob == nil {
+		err = errNothing
+	}
+	if err != nil {
+		return api.Blob{}, err
+	}
+	return *a.Blob, nil
+}
+
+// List tells the named workspaces, by name and owner.
+func (k *Keeper) List() ([]api.Workspace, error) {
+	all := []api.Workspace{}
+	err := k.each(func(dir string, info fs.FileInfo, uid uint32) {
+		if name := info.Name(); !strings.HasPrefix(name, ".") {
+			all = append(all, api.Workspace{Name: name, Path: filepath.Join(dir, name), OwnerUID: uid, ModifiedAt: info.ModTime().UTC()})
+		}
+	})
+	slices.SortFunc(all, func(a, b api.Workspace) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.OwnerUID, b.OwnerUID))
+	})
+	return all, err
+}
+
+// each calls f for all folders that are kept, with names and without.
+func (k *Keeper) each(f func(dir string, info fs.FileInfo, uid uint32)) error {
+	if !k.Everybody {
+		return folders(k.Named, func(info fs.FileInfo) {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				f(k.Named, info, st.Uid)
+			}
+		})
+	}
+	var failed []error
+	err := folders(k.Named, func(user fs.FileInfo) {
+		uid, err := strconv.ParseUint(user.Name(), 10, 32)
+		if err != nil {
+			return
+		}
+		dir := filepath.Join(k.Named, user.Name())
+		failed = append(failed, folders(dir, func(info fs.FileInfo) { f(dir, info, uint32(uid)) }))
+	})
+	return errors.Join(append(failed, err)...)
+}
+
+// folders calls f for each folder in dir.
+func folders(dir string, f func(fs.FileInfo)) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("listing workspaces: %w", err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.IsDir() { // else it went meanwhile, or is none
+			f(info)
+		}
 	}
 	return nil
 }
 
-// mount is the folder with what the server of a machine must know.
-func (k *Keeper) mount(machine string) string { return filepath.Join(k.State, "mounts", machine) }
-
 // Forget forgets what the server of a machine knew. The machine is gone, and
 // its server as well.
-func (k *Keeper) Forget(machine string) {
-	if err := os.RemoveAll(k.mount(machine)); err != nil {
+func (k *Keeper) Forget(ctx context.Context, machine string) {
+	p := Place{Owner: uint32(os.Geteuid())} // whose it was does not matter
+	if err := k.tell(ctx, p, door.Request{Verb: door.Forget, Machine: machine}, nil); err != nil {
 		k.Log.Warn("the state of a workspace's server is left", "machine", machine, "error", err)
 	}
 }
 
 // Sweep removes what a crash has left: the state of machines that are not
 // there, and workspaces that were being removed.
-func (k *Keeper) Sweep(_ context.Context, there func(machine string) bool) {
-	mounts, _ := os.ReadDir(k.mount(""))
-	for _, d := range mounts {
+func (k *Keeper) Sweep(ctx context.Context, there func(machine string) bool) {
+	machines, _ := os.ReadDir(k.State)
+	for _, d := range machines {
 		if !there(d.Name()) {
-			k.Forget(d.Name())
+			k.Forget(ctx, d.Name())
 		}
 	}
-	folders, _ := os.ReadDir(k.named(""))
-	for _, d := range folders {
-		if strings.HasPrefix(d.Name(), ".") {
-			if err := os.RemoveAll(k.named(d.Name())); err != nil {
-				k.Log.Warn("a removed workspace is left", "folder", d.Name(), "error", err)
-			}
+	left := map[uint32]bool{}
+	err := k.each(func(_ string, info fs.FileInfo, uid uint32) {
+		left[uid] = left[uid] || strings.HasPrefix(info.Name(), ".")
+	})
+	for uid, some := range left {
+		if some {
+			err = errors.Join(err, k.Remove(ctx, Place{Owner: uid}))
 		}
+	}
+	if err != nil {
+		k.Log.Warn("removed workspaces are left", "error", err)
 	}
 }
