@@ -95,16 +95,23 @@ func aFileSystem(t *testing.T, h *testbed.Host, folder testbed.Folder) {
 // TestAWorkspaceConforms does what POSIX says and what programs mix, on the
 // machine's own disk and in the workspace.
 func TestAWorkspaceConforms(t *testing.T) {
-	h, folder := workspaceHost(t)
-	fstest(t, folder)
-	if os.Geteuid() != 0 {
-		t.Skip("all users of a guest are one to a server that is not root")
+	withWorkspace(t, conforms)
+}
+
+func conforms(t *testing.T, h *testbed.Host, folder testbed.Folder) {
+	fstest(t, folder.Here)
+	fsx := "f=/workspace/fstest; $f fsx /root/t 1 300 && $f fsx /workspace/t 1 300 && $f fsx /workspace/u 2 300"
+	got := aegis(t, h, nil, "run", "--workspace", folder.There, "--", "sh", "-c", fsx)
+	if got.code != 0 || got.stdout != strings.Repeat("300 accesses, all right\n", 3) {
+		t.Errorf("exit %d, stderr %q\n%s", got.code, got.stderr, got.stdout)
 	}
-	const fsx = "300 accesses, all right\n"
-	got := aegis(t, h, nil, "run", "--workspace", folder, "--", "sh", "-c", `f=/workspace/fstest
-		$f posix /root/t && $f posix /workspace/t && $f fsx /root/t 1 300 && $f fsx /workspace/t 1 300 && $f fsx /workspace/u 2 300`)
+	if os.Geteuid() != 0 || h.Name == "system" {
+		return // to a server without root's powers all users of a guest are one
+	}
+	got = aegis(t, h, nil, "run", "--workspace", folder.There, "--", "sh", "-c",
+		"f=/workspace/fstest; $f posix /root/t && $f posix /workspace/p")
 	posix, rest, _ := strings.Cut(got.stdout, "\n")
-	if got.code != 0 || !strings.HasSuffix(posix, " cases passed") || rest != posix+"\n"+fsx+fsx+fsx {
+	if got.code != 0 || !strings.HasSuffix(posix, " cases passed") || rest != posix+"\n" {
 		t.Errorf("exit %d, stderr %q\n%s", got.code, got.stderr, got.stdout)
 	}
 }
@@ -121,11 +128,14 @@ func fstest(t *testing.T, folder string) {
 
 // TestRenamesOfAServerThatIsKilled kills the server twenty times on the way.
 func TestRenamesOfAServerThatIsKilled(t *testing.T) {
-	h, folder := workspaceHost(t)
-	fstest(t, folder)
+	withWorkspace(t, renamesUnderKills)
+}
+
+func renamesUnderKills(t *testing.T, h *testbed.Host, folder testbed.Folder) {
+	fstest(t, folder.Here)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
 	defer cancel()
-	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder, "--", "/workspace/fstest", "renames", "/workspace/r", "10000")
+	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder.There, "--", "/workspace/fstest", "renames", "/workspace/r", "10000")
 	stderr := &strings.Builder{}
 	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
@@ -143,7 +153,7 @@ func TestRenamesOfAServerThatIsKilled(t *testing.T) {
 	if err := cmd.Wait(); err != nil || last != "all there" || killed < 10 {
 		t.Errorf("%v; said %q, %d servers killed; stderr %s", err, last, killed, stderr)
 	}
-	if a, b := entries(t, folder+"/r/a"), entries(t, folder+"/r/b"); a+b != 100 {
+	if a, b := entries(t, folder.Here+"/r/a"), entries(t, folder.Here+"/r/b"); a+b != 100 {
 		t.Errorf("on the host there are %d and %d names, want 100", a, b)
 	}
 }
@@ -155,16 +165,6 @@ func entries(t *testing.T, folder string) int {
 		t.Fatal(err)
 	}
 	return len(all)
-}
-
-func killServers(t *testing.T, h *testbed.Host) (killed int) {
-	t.Helper()
-	for _, pid := range servers(t, h) {
-		if syscall.Kill(pid, syscall.SIGKILL) == nil {
-			killed++
-		}
-	}
-	return killed
 }
 
 // TestAServerThatIsKilledLosesAndInventsNothing kills the server while a guest
@@ -220,13 +220,15 @@ func TestWritingBackNeedsNoMemory(t *testing.T) {
 // TestWritingBackWithLittleMemory writes 200 MiB where locked memory leaves
 // 16 MiB to the kernel and to all else.
 func TestWritingBackWithLittleMemory(t *testing.T) {
-	h, folder := workspaceHost(t)
-	fstest(t, folder)
-	got := aegis(t, h, nil, "run", "--memory", "192", "--workspace", folder, "--", "/workspace/fstest", "hog", "/workspace/h", "200", "16")
-	if got.code != 0 || !strings.HasSuffix(got.stdout, "all there\n") {
-		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
-	}
-	t.Log(got.stdout)
+	withWorkspace(t, func(t *testing.T, h *testbed.Host, folder testbed.Folder) {
+		fstest(t, folder.Here)
+		got := aegis(t, h, nil, "run", "--memory", "192", "--workspace", folder.There, "--",
+			"/workspace/fstest", "hog", "/workspace/h", "200", "16")
+		if got.code != 0 || !strings.HasSuffix(got.stdout, "all there\n") {
+			t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
+		}
+		t.Log(got.stdout)
+	})
 }
 
 func TestWorkspacesWithNames(t *testing.T) {
