@@ -36,8 +36,9 @@ const (
 	// SIGCONT to its group; after 5 s SIGKILL to what is left of its session),
 	// and likewise when that was not dialled within 30 s.
 	Lifetime_LIFETIME_CLIENT Lifetime = 1
-	// DETACHED: it goes on and never waits for a reader. While none has dialled,
-	// the last 256 KiB of each output are kept for the next one.
+	// DETACHED: it goes on and never waits for a reader, unless its output is
+	// kept for the host. While none has dialled, the last 256 KiB of each output
+	// are there for the next one.
 	Lifetime_LIFETIME_DETACHED Lifetime = 2
 )
 
@@ -424,7 +425,12 @@ type StartRequest struct {
 	Lifetime Lifetime `protobuf:"varint,10,opt,name=lifetime,proto3,enum=aegis.guest.v1.Lifetime" json:"lifetime,omitempty"`
 	// TimeoutMs ends the process (SIGTERM, SIGKILL after 5 s) when it has run
 	// so long; its status then has code 124. 0 means never.
-	TimeoutMs     uint64 `protobuf:"varint,11,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	TimeoutMs uint64 `protobuf:"varint,11,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// Kept has stdout and stderr of a DETACHED process, where they are streams,
+	// kept from the first byte on for a host that stores them, as package kept
+	// carries them. The process waits for that host when it is behind. Whoever
+	// dials them as plain streams gets a copy. Since version 1004.
+	Kept          bool `protobuf:"varint,12,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +540,13 @@ func (x *StartRequest) GetTimeoutMs() uint64 {
 		return x.TimeoutMs
 	}
 	return 0
+}
+
+func (x *StartRequest) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
 }
 
 // Tty is what a terminal is like.
@@ -1212,7 +1225,7 @@ const file_guest_proto_rawDesc = "" +
 	"\n" +
 	"machine_id\x18\x05 \x01(\tR\tmachineId\"#\n" +
 	"\x04Time\x12\x1b\n" +
-	"\tunix_nano\x18\x01 \x01(\x03R\bunixNano\"\xfb\x02\n" +
+	"\tunix_nano\x18\x01 \x01(\x03R\bunixNano\"\x8f\x03\n" +
 	"\fStartRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x10\n" +
@@ -1226,7 +1239,8 @@ const file_guest_proto_rawDesc = "" +
 	"\blifetime\x18\n" +
 	" \x01(\x0e2\x18.aegis.guest.v1.LifetimeR\blifetime\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\v \x01(\x04R\ttimeoutMs\"A\n" +
+	"timeout_ms\x18\v \x01(\x04R\ttimeoutMs\x12\x12\n" +
+	"\x04kept\x18\f \x01(\bR\x04kept\"A\n" +
 	"\x03Tty\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
 	"\x04cols\x18\x02 \x01(\rR\x04cols\x12\x12\n" +

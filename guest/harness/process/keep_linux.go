@@ -22,6 +22,15 @@ func (keeper) Broken() bool { return true }
 // SetReadDeadline does nothing: nobody reads from it.
 func (keeper) SetReadDeadline(time.Time) error { return nil }
 
+// keepOutput makes the host the one that a detached process waits for.
+func (p *process) keepOutput() {
+	for _, s := range []*stream{p.streams[proto.Stdout], p.streams[proto.Stderr]} {
+		if s != nil {
+			s.keepCopied()
+		}
+	}
+}
+
 // outlives tells whether the stream goes on when its client has left.
 func (s *stream) outlives() bool {
 	return s.process.lifetime == proto.Lifetime_LIFETIME_DETACHED && s.kind != proto.Stdin
@@ -34,7 +43,7 @@ func (s *stream) left() bool { return s.outlives() && s.conn == nil && len(s.pen
 // keep makes a keeper follow on client c of a detached process.
 func (s *stream) keep(c Conn) {
 	s.mu.Lock()
-	more := s.outlives() && s.file != nil
+	more := s.outlives() && s.file != nil && s.kept == nil
 	s.mu.Unlock()
 	if _, kept := c.(keeper); more && !kept {
 		go s.serve(keeper{}) // ends with the stream, or when somebody dials it

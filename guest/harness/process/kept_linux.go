@@ -61,10 +61,26 @@ func (r *remains) Read(b []byte) (int, error) {
 		r.file.SetReadDeadline(time.Time{}) // the rest waits for nobody
 		n, err = r.stream.read(r.raw, b)
 	}
+	if c := r.stream.copies; c != nil && n > 0 {
+		c.note(b[:n])
+	}
 	return n, err
 }
 
-func (r *remains) Close() error { return r.file.Close() }
+// Close is called at the end, or when nobody wants the stream any more.
+func (r *remains) Close() error {
+	if c := r.stream.copies; c != nil {
+		go c.finish() // ends when the client has taken what is under way, or left
+	}
+	return r.file.Close()
+}
+
+// keepCopied makes the stream a kept one of which a client gets a copy.
+func (s *stream) keepCopied() {
+	s.copies = &copies{}
+	// It fails where the pipe is gone: the process has ended before it began.
+	_, _ = s.source()
+}
 
 // serveStream moves the bytes of one stream over c.
 func (p *process) serveStream(c Conn, pre proto.Prelude) error {
@@ -74,6 +90,8 @@ func (p *process) serveStream(c Conn, pre proto.Prelude) error {
 		return refuse(c, pre, fmt.Errorf("%s: %w", pre.Kind, ErrNotFound))
 	case pre.Kept:
 		return s.serveKept(c, pre.From)
+	case s.copies != nil:
+		return s.copies.serve(c)
 	}
 	return s.serve(c)
 }

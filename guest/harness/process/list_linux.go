@@ -59,6 +59,9 @@ func (p *process) info() Info {
 }
 
 func (s *stream) dialled() bool {
+	if s.copies != nil {
+		return s.copies.dialled()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, kept := s.conn.(keeper)

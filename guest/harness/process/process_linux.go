@@ -22,6 +22,8 @@ type Spec struct {
 	// Terminal makes a terminal all three of them.
 	Terminal *Terminal
 	Lifetime proto.Lifetime
+	// Kept keeps the output of a detached process for a host that stores it.
+	Kept bool
 	// Timeout ends the process; 0 means never.
 	Timeout time.Duration
 }
@@ -61,6 +63,9 @@ func start(r *Reaper, s Spec) (*process, error) {
 	if err != nil {
 		p.close()
 		return nil, err
+	}
+	if s.Kept {
+		p.keepOutput()
 	}
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())

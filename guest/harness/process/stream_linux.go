@@ -37,8 +37,10 @@ type stream struct {
 	// pending are bytes that were taken from the pipe when conn broke, or while
 	// nobody had dialled a detached process. They belong to who moves.
 	pending []byte
-	// kept reads file in place of conn once a host asked for that.
-	kept *kept.Source
+	// kept reads file in place of conn once a host asked for that. copies, set
+	// at the start or never, then serves whoever dials the stream plainly.
+	kept   *kept.Source
+	copies *copies
 
 	counting sync.Mutex // guards the fields below; held while an output's pipe is read
 	taken    int64      // bytes that were taken from the pipe
@@ -213,7 +215,7 @@ func (s *stream) finished() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept != nil {
-		return s.kept.Finished()
+		return s.kept.Finished() && s.copies.finished()
 	}
 	return s.kind == proto.Stdin || s.file == nil && s.conn == nil && !s.left()
 }

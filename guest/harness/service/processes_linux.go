@@ -19,10 +19,13 @@ func specOf(r *proto.StartRequest) (process.Spec, error) {
 		Stdin:    r.GetStdin() == proto.Stdio_STDIO_STREAM,
 		Stdout:   r.GetStdout() == proto.Stdio_STDIO_STREAM,
 		Stderr:   r.GetStderr() == proto.Stdio_STDIO_STREAM,
-		Lifetime: r.GetLifetime(),
+		Lifetime: r.GetLifetime(), Kept: r.GetKept(),
 	}
 	if _, known := proto.Lifetime_name[int32(spec.Lifetime)]; !known {
 		return spec, status.Errorf(codes.InvalidArgument, "lifetime %d: 0 to %d expected", spec.Lifetime, len(proto.Lifetime_name)-1)
+	}
+	if spec.Kept && spec.Lifetime != proto.Lifetime_LIFETIME_DETACHED {
+		return spec, status.Error(codes.InvalidArgument, "kept is for a process with the lifetime DETACHED")
 	}
 	if r.GetTimeoutMs() > math.MaxInt64/uint64(time.Millisecond) {
 		return spec, status.Errorf(codes.InvalidArgument, "timeout of %d ms is longer than can be told", r.GetTimeoutMs())
