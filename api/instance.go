@@ -176,14 +176,19 @@ type Event struct {
 	// for those that a client finds out by itself.
 	Seq  uint64    `json:"seq"`
 	Time time.Time `json:"time"`
-	// Type is created, phase, changed, progress, exited or deleted; or gap, which
-	// only clients tell.
+	// Type is one of those below; only clients tell gap.
 	Type     string `json:"type"`
 	Instance string `json:"instance"`
 	Handle   string `json:"handle,omitempty"`
 	Phase    Phase  `json:"phase,omitempty"`
-	// Message is the reason of a failure, or what is being waited for.
+	// Message is the reason of a failure, what is being waited for, the command
+	// of an exec that started, or how one ended.
 	Message string `json:"message,omitempty"`
+	// ExecID is the exec that it is about; ExitCode and ExitSignal are how that
+	// ended.
+	ExecID     string `json:"exec_id,omitempty"`
+	ExitCode   *int   `json:"exit_code,omitempty"`
+	ExitSignal int    `json:"exit_signal,omitempty"`
 }
 
 // The event types.
@@ -195,6 +200,10 @@ const (
 	EventExited   = "exited"
 	EventDeleted  = "deleted"
 	EventGap      = "gap" // a client lost the stream and has it again
+	// An exec ended with a client when that has left; of one that goes with its
+	// machine the phase tells.
+	EventExecStarted = "exec.started"
+	EventExecEnded   = "exec.ended"
 )
 
 // Status describes the daemon.

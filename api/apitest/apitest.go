@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"an exec has a terminal that is resized":           suite.execTerminal,
 		"an exec ends with its client":                     suite.execClient,
 		"a detached exec is left and found again":          suite.execDetached,
+		"events and the log tell of execs":                 suite.execTold,
 		"an exec inherits the instance's environment":      suite.execInherits,
 		"an exec is signalled and ends in time":            suite.execSignal,
 		"an exec that cannot be is refused in one line":    suite.execRefusals,

@@ -127,9 +127,12 @@ func (p *process) connect(r *proto.StartRequest) (*program.Proc, error) {
 		return proc, err
 	}
 	for k, w := range map[proto.Kind]*io.Writer{proto.Stdout: &proc.Stdout, proto.Stderr: &proc.Stderr} {
-		if f := p.take(k); f != nil {
+		out := &output{}
+		if r.GetKept() { // both get all of it
+			p.outputs[k], *w = out, io.MultiWriter(*w, out)
+			p.inner = append(p.inner, out)
+		} else if f := p.take(k); f != nil {
 			f.Close()
-			out := &output{}
 			p.outputs[k], *w = out, out
 			p.inner = append(p.inner, out)
 		}

@@ -55,6 +55,9 @@ func (a *app) follow(ctx context.Context, aegis api.Aegis, out format) error {
 func eventText(ev api.Event) string {
 	about := strings.TrimSpace(cmp.Or(ev.Handle, ev.Instance) + " " + string(ev.Phase))
 	text := fmt.Sprintf("%s %-8s %s", ev.Time.Local().Format(time.DateTime), ev.Type, about)
+	if ev.ExecID != "" {
+		text += " " + printable(ev.ExecID)
+	}
 	if ev.Message != "" {
 		text += ": " + printable(ev.Message)
 	}

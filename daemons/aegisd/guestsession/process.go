@@ -26,6 +26,9 @@ type Process struct {
 	// Terminal makes a terminal all three of them.
 	Terminal *Terminal
 	Lifetime proto.Lifetime
+	// Kept keeps the outputs of a detached process until OpenOutput has taken
+	// them. A guest of an older release does not do it.
+	Kept bool
 	// Timeout ends it, with code 124; 0 means never.
 	Timeout time.Duration
 }
@@ -64,7 +67,7 @@ func (s *Session) Start(ctx context.Context, p Process) error {
 	req := &proto.StartRequest{
 		Id: p.ID, Argv: p.Argv, Env: p.Env, Cwd: p.Cwd, User: p.User,
 		Stdin: stream[p.Stdin], Stdout: stream[p.Streams], Stderr: stream[p.Streams],
-		Lifetime: p.Lifetime, TimeoutMs: uint64(p.Timeout.Milliseconds()),
+		Lifetime: p.Lifetime, TimeoutMs: uint64(p.Timeout.Milliseconds()), Kept: p.Kept,
 	}
 	if t := p.Terminal; t != nil {
 		req.Terminal = &proto.Tty{Rows: uint32(t.Rows), Cols: uint32(t.Cols), Term: t.Term}

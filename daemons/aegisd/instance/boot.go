@@ -40,6 +40,7 @@ type boot struct {
 	timer    *time.Timer   // the spec's timeout
 	outcome  *outcome      // set while being released
 	output   *output       // nil before the program runs
+	logged   outputs       // of execs; any goroutine's
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
@@ -75,6 +76,7 @@ func (o *owner) newBoot() *boot {
 func (b *boot) letGo() {
 	b.cancel(nil)
 	b.output.stop()
+	b.logged.each((*output).stop)
 	if b.timer != nil {
 		b.timer.Stop()
 	}

@@ -43,7 +43,7 @@ func (s *Service) copy(ctx context.Context, ref, path string, out bool, ask func
 		return nil, err
 	}
 	s.Log.Info("copy", "instance", r.o.id, "copy", id, "out", out)
-	session, err := r.o.openExec(ctx, r.b)
+	session, err := r.o.openExec(ctx, r.b, nil)
 	if err != nil {
 		return nil, atBoundary(err)
 	}

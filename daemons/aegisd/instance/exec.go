@@ -8,8 +8,8 @@ import (
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
 
-// The programs of an instance are the guest's to know: nothing of them is kept
-// here, so that a restart of aegisd loses none and no record can lie. The guest
+// The programs of an instance are the guest's to know: no record of them is
+// kept here, so that a restart of aegisd loses none and no record can lie. The guest
 // ends them with their clients and in time.
 
 // Exec implements api.Aegis.
@@ -30,13 +30,16 @@ func (s *Service) Exec(ctx context.Context, ref string, spec api.ExecSpec) (stri
 	}
 	s.Log.Info("exec", "instance", r.o.id, "exec", p.ID, "tty", spec.TTY, "detach", spec.Detach)
 	if spec.Detach {
+		r.o.execBegun(r.b, r.session, p, nil)
 		return p.ID, nil, nil
 	}
-	streams, err := r.streams(ctx, p.ID, spec.TTY, spec.Stdin)
+	left := make(chan struct{})
+	streams, err := r.streams(ctx, p.ID, spec.TTY, spec.Stdin, left)
 	if err != nil {
 		r.abandon(p.ID)
 		return "", nil, err
 	}
+	r.o.execBegun(r.b, r.session, p, left)
 	return p.ID, streams, nil
 }
 
@@ -66,7 +69,7 @@ func (s *Service) ReattachExec(ctx context.Context, ref, id string) (*api.Stream
 	case id == primary:
 		return r.reattachPrimary(ctx, p)
 	}
-	return r.streams(ctx, id, p.Terminal, p.Stdin)
+	return r.streams(ctx, id, p.Terminal, p.Stdin, nil)
 }
 
 // ResizeExec implements api.Aegis.

@@ -414,3 +414,60 @@ func TestAnInstanceEndsWhateverItsStreamsDo(t *testing.T) {
 	}
 	w.awaitGone(in.ID)
 }
+
+// What a detached exec prints is in the log once, whatever becomes of aegisd,
+// and a client that comes meanwhile gets it as well.
+func TestAegisdThatIsKilledLosesNoOutputOfADetachedExec(t *testing.T) {
+	w := newWorld(t)
+	told := make(chan int)
+	steps(w, "steps", told)
+	w.host("web")
+	id, _ := w.exec("web", api.ExecSpec{Command: []string{"steps"}, Detach: true})
+	const kills, burst = 4, 2000
+	for range kills {
+		told <- burst
+		w.restart()
+	}
+	streams, err := w.ReattachExec(t.Context(), "web", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer streams.Close()
+	events, err := w.Events(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(told)
+	want := numbered(kills * burst)
+	if got := readAll(t, streams.Stdout); !bytes.HasSuffix(want, []byte(got)) || got == "" {
+		t.Errorf("the client got %d bytes of %d, or others", len(got), len(want))
+	}
+	for ev := range events {
+		if ev.Type == api.EventExecEnded && ev.ExecID == id {
+			break
+		}
+	}
+	if got := printedBytes(w.entries("web", api.LogQuery{ExecID: id})); !bytes.Equal(got, want) {
+		t.Errorf("the log has %d bytes of %d, or others", len(got), len(want))
+	}
+	w.restart() // finds an exec that has ended, all of which is in the log
+	if got := printedBytes(w.entries("web", api.LogQuery{ExecID: id})); !bytes.Equal(got, want) {
+		t.Errorf("after one more restart the log has %d bytes of %d, or others", len(got), len(want))
+	}
+}
+
+func TestWhatADetachedExecSaidBeforeTheInstanceStoppedIsInTheLog(t *testing.T) {
+	w := newWorld(t)
+	w.host("web")
+	id, _ := w.exec("web", api.ExecSpec{Command: []string{"trap"}, Detach: true})
+	if err := w.SignalExec(t.Context(), "web", id, 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Stop(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	got := string(printedBytes(w.entries("web", api.LogQuery{ExecID: id})))
+	if !strings.HasPrefix(got, "ready\n") || !strings.Contains(got, "signal 1") {
+		t.Errorf("the log has %q", got)
+	}
+}

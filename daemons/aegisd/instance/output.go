@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
 
-// output collects what the primary process of a boot prints into the log of
-// its instance. It outlives the boot's own context, so that the last words of
+// output collects what a process of a boot prints into the log of its
+// instance. It outlives the boot's own context, so that the last words of
 // a machine that died are read.
 type output struct {
 	ctx    context.Context
@@ -28,17 +29,27 @@ const lastWords = 5 * time.Second
 
 // collect begins to collect, unless a client has the streams.
 func (o *owner) collect(b *boot) {
-	out := &output{done: make(chan struct{})}
-	out.ctx, out.cancel = context.WithCancel(o.svc.ctx)
-	b.output = out
+	b.output = o.newOutput()
 	if o.spec.Attach {
-		close(out.done)
+		close(b.output.done)
 		return
 	}
+	o.collectProcess(b, b.output, primary, logs.Stream{Boot: b.generation, Source: api.LogServer})
+}
+
+func (o *owner) newOutput() *output {
+	out := &output{done: make(chan struct{})}
+	out.ctx, out.cancel = context.WithCancel(o.svc.ctx)
+	return out
+}
+
+// collectProcess collects both outputs of a process as stream s.
+func (o *owner) collectProcess(b *boot, out *output, id string, s logs.Stream) {
 	var streams sync.WaitGroup
 	for kind, name := range map[proto.Kind]string{proto.Stdout: api.LogStdout, proto.Stderr: api.LogStderr} {
-		s := logs.Stream{Boot: b.generation, Name: name, Source: api.LogServer}
-		streams.Go(func() { o.collectStream(b, out.ctx, primary, kind, s) })
+		stream := s
+		stream.Name = name
+		streams.Go(func() { o.collectStream(b, out.ctx, id, kind, stream) })
 	}
 	o.svc.tasks.Go(func() {
 		streams.Wait()
@@ -111,6 +122,37 @@ func (out *output) await(ctx context.Context) {
 	case <-out.done:
 	case <-t.C:
 	case <-ctx.Done():
+	}
+}
+
+// outputs are those of execs.
+type outputs struct {
+	mu  sync.Mutex // guards all
+	all []*output
+}
+
+// add keeps those that are not done.
+func (l *outputs) add(out *output) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(slices.DeleteFunc(l.all, (*output).over), out)
+}
+
+func (l *outputs) each(do func(*output)) {
+	l.mu.Lock()
+	all := slices.Clone(l.all)
+	l.mu.Unlock()
+	for _, out := range all {
+		do(out)
+	}
+}
+
+func (out *output) over() bool {
+	select {
+	case <-out.done:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -144,6 +144,7 @@ func (o *owner) adopt() {
 	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
 	o.serveWorkspace(b, true, func(err error) { o.svc.Log.Error("workspace not served", "instance", o.id, "error", err) })
 	o.running(b)
+	o.svc.tasks.Go(func() { o.adoptExecs(b) })
 	o.reconsider()
 }
 

@@ -77,9 +77,18 @@ func (o *owner) takeDown(b *boot, session *guestsession.Session, followed <-chan
 	o.forgetWorkspace(b)
 	<-disk
 	if !erase {
-		b.output.await(o.svc.ctx) // what a dead machine has said is still on its way
+		o.awaitLastWords(b)
 	}
 	return err
+}
+
+// awaitLastWords waits for what a dead machine has said: it is still on its
+// way.
+func (o *owner) awaitLastWords(b *boot) {
+	b.output.await(o.svc.ctx)
+	ctx, cancel := context.WithTimeout(o.svc.ctx, lastWords)
+	defer cancel()
+	b.logged.each(func(out *output) { out.await(ctx) })
 }
 
 // insist repeats a step of a release while those who carry it out are away,

@@ -84,7 +84,7 @@ func (r *running) process(ctx context.Context, spec api.ExecSpec) (guestsession.
 		Lifetime: proto.Lifetime_LIFETIME_CLIENT, Timeout: time.Duration(spec.TimeoutMS) * time.Millisecond,
 	}
 	if spec.Detach {
-		p.Lifetime = proto.Lifetime_LIFETIME_DETACHED
+		p.Lifetime, p.Kept = proto.Lifetime_LIFETIME_DETACHED, !spec.TTY
 	}
 	total := 0
 	for _, word := range slices.Concat(p.Argv, p.Env) {
@@ -142,9 +142,10 @@ func (r *running) call(id string, call func(context.Context, *guestsession.Sessi
 	}
 }
 
-// streams connects a client with a program.
-func (r *running) streams(ctx context.Context, id string, tty, stdin bool) (*api.Streams, error) {
-	session, err := r.o.openExec(ctx, r.b)
+// streams connects a client with a program; left, if not nil, is closed when it
+// has gone.
+func (r *running) streams(ctx context.Context, id string, tty, stdin bool, left chan struct{}) (*api.Streams, error) {
+	session, err := r.o.openExec(ctx, r.b, left)
 	if err != nil {
 		return nil, atBoundary(err)
 	}

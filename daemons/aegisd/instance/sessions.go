@@ -23,8 +23,9 @@ func (s sessions) close() {
 }
 
 // openExec gives a client of an exec its session, unless the instance has
-// gone on to another boot or has too many.
-func (o *owner) openExec(ctx context.Context, b *boot) (theirs *os.File, err error) {
+// gone on to another boot or has too many. left, if not nil, is closed when the
+// client has closed it.
+func (o *owner) openExec(ctx context.Context, b *boot, left chan struct{}) (theirs *os.File, err error) {
 	err = o.ask(ctx, func() error {
 		switch {
 		case o.boot != b || b.outcome != nil:
@@ -41,7 +42,12 @@ func (o *owner) openExec(ctx context.Context, b *boot) (theirs *os.File, err err
 		}
 		o.execs[ours], theirs = struct{}{}, f
 		o.publish()
-		o.svc.tasks.Go(func() { o.watchExec(ours) })
+		o.svc.tasks.Go(func() {
+			o.watchExec(ours)
+			if left != nil {
+				close(left)
+			}
+		})
 		return nil
 	})
 	return theirs, err
