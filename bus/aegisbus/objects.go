@@ -3,6 +3,9 @@ package aegisbus
 import (
 	"context"
 	"maps"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -108,7 +111,7 @@ func (s *Server) object(in api.Instance) bus.Interface {
 	id := in.ID
 	return bus.Interface{
 		Name: bus.AegisInstance, Properties: properties(in),
-		Methods: s.withLifeOf(id, bus.Methods{
+		Methods: s.withProgramsOf(id, s.withLifeOf(id, bus.Methods{
 			"Start": func(ctx context.Context, _ *bus.Request) error {
 				_, err := s.aegis.Start(ctx, id)
 				return err
@@ -124,8 +127,37 @@ func (s *Server) object(in api.Instance) bus.Interface {
 			"Attach": func(ctx context.Context, r *bus.Request) (which uint32, in, out, errs, status, session, tty dbus.UnixFD, err error) {
 				return s.attach(ctx, r, id)
 			},
-		}),
+		})),
 	}
+}
+
+// withProgramsOf adds the methods for programs, files and the log of an
+// instance to its others.
+func (s *Server) withProgramsOf(id string, m bus.Methods) bus.Methods {
+	for _, root := range []bus.Methods{s.execMethods(), s.copyMethods(), s.logMethods()} {
+		for name, method := range root {
+			m[strings.Replace(name, "Instance", "", 1)] = of(id, method)
+		}
+	}
+	return m
+}
+
+// of makes a method of an instance of one of the root's, which is told the
+// instance first.
+func of(id string, method any) any {
+	const place = 2 // behind the context and the request
+	call := reflect.ValueOf(method)
+	var in, out []reflect.Type
+	for i := range call.Type().NumIn() {
+		in = append(in, call.Type().In(i))
+	}
+	for i := range call.Type().NumOut() {
+		out = append(out, call.Type().Out(i))
+	}
+	short := reflect.FuncOf(slices.Delete(in, place, place+1), out, false)
+	return reflect.MakeFunc(short, func(args []reflect.Value) []reflect.Value {
+		return call.Call(slices.Insert(args, place, reflect.ValueOf(id)))
+	}).Interface()
 }
 
 func properties(in api.Instance) bus.Properties {
