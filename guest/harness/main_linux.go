@@ -96,7 +96,7 @@ func serve(m *machine.Machine, dial channel.Channel, later *boot.Later) error {
 		return err
 	}
 	reaper := process.NewReaper()
-	table := process.NewTable(reaper)
+	table := process.NewTable(reaper).WithGroups("/sys/fs/cgroup/aegis")
 	s, err := service.New(api.Version, id, m, table, say)
 	if err != nil {
 		return err

@@ -33,8 +33,9 @@ const (
 	// closes the pipe or hangs the terminal up.
 	Lifetime_LIFETIME_FREE Lifetime = 0
 	// CLIENT: it is hung up when the host closes its status stream (SIGHUP and
-	// SIGCONT to its group; after 5 s SIGKILL to what is left of its session),
-	// and likewise when that was not dialled within 30 s.
+	// SIGCONT to its group; after 5 s SIGKILL to all that it started, of one with
+	// a terminal to what is left of its session), and likewise when that was not
+	// dialled within 30 s.
 	Lifetime_LIFETIME_CLIENT Lifetime = 1
 	// DETACHED: it goes on and never waits for a reader, unless its output is
 	// kept for the host. While none has dialled, the last 256 KiB of each output
@@ -423,8 +424,8 @@ type StartRequest struct {
 	// dials it as one stream. Since version 1001, as all that follows.
 	Terminal *Tty     `protobuf:"bytes,9,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	Lifetime Lifetime `protobuf:"varint,10,opt,name=lifetime,proto3,enum=aegis.guest.v1.Lifetime" json:"lifetime,omitempty"`
-	// TimeoutMs ends the process (SIGTERM, SIGKILL after 5 s) when it has run
-	// so long; its status then has code 124. 0 means never.
+	// TimeoutMs ends the process (SIGTERM, after 5 s SIGKILL to all that it
+	// started) when it has run so long; its status then has code 124. 0 means never.
 	TimeoutMs uint64 `protobuf:"varint,11,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	// Kept has stdout and stderr of a DETACHED process, where they are streams,
 	// kept from the first byte on for a host that stores them, as package kept

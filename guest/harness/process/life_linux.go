@@ -83,7 +83,7 @@ func (p *process) expire(limit time.Duration) {
 	p.ask(syscall.SIGTERM)
 }
 
-// ask asks the process to end, once, and sees to it that its session does.
+// ask asks the process to end, once, and sees to it that all of it does.
 // SIGCONT lets a stopped one hear it.
 func (p *process) ask(sig syscall.Signal) {
 	l := &p.life
@@ -97,7 +97,17 @@ func (p *process) ask(sig syscall.Signal) {
 	for _, s := range []syscall.Signal{sig, syscall.SIGCONT} {
 		_ = p.reaper.Signal(p.pid, s, p.ended)
 	}
-	time.AfterFunc(killGrace, func() { killSession(p.pid) })
+	time.AfterFunc(killGrace, func() { p.killRest(sig) })
+}
+
+// killRest kills what is left of a process that was asked to end, itself or
+// not. Who has left the session of a terminal has done so to outlive its hangup,
+// such as tmux.
+func (p *process) killRest(asked syscall.Signal) {
+	hangup := asked == syscall.SIGHUP && p.streams[proto.Terminal] != nil
+	if p.group == nil || hangup || p.group.kill() != nil {
+		killSession(p.pid)
+	}
 }
 
 // killSession kills what is left of a session, its leader or not. It looks

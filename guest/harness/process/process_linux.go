@@ -42,6 +42,7 @@ type process struct {
 	output  proto.Output
 	streams [proto.Terminal + 1]*stream // nil where there is none
 	life    life
+	group   *group // nil where its session stands for it
 
 	mu      sync.Mutex // guards the field below
 	fetched bool       // the host knows the status
@@ -49,7 +50,7 @@ type process struct {
 
 // start starts the program. A program that cannot be run has ended at once;
 // an error is one of the guest itself.
-func start(r *Reaper, s Spec) (*process, error) {
+func start(r *Reaper, gs *groups, s Spec) (*process, error) {
 	p := &process{
 		id: s.ID, argv: cut(s.Argv), lifetime: s.Lifetime, reaper: r, begun: time.Now(), done: make(chan struct{}),
 	}
@@ -70,6 +71,11 @@ func start(r *Reaper, s Spec) (*process, error) {
 	for _, f := range files {
 		attr.Files = append(attr.Files, f.Fd())
 	}
+	if s.Lifetime == proto.Lifetime_LIFETIME_CLIENT || s.Timeout > 0 {
+		p.group = gs.make()
+	}
+	p.group.join(attr.Sys)
+	defer p.group.started()
 	pid, err := r.Start(func() (int, error) { return forkExec(path, s.Argv, attr) }, func(w syscall.WaitStatus) {
 		p.end(exitStatus(w))
 	})
@@ -164,6 +170,9 @@ func (p *process) end(s proto.ProcessStatus) {
 	p.streams[proto.Terminal].seal()
 	p.output = proto.Output{Stdout: p.streams[proto.Stdout].seal(), Stderr: p.streams[proto.Stderr].seal()}
 	close(p.done)
+	if p.group != nil {
+		go p.group.end() // ends with a few calls of the kernel
+	}
 }
 
 // close closes our ends of the pipes.

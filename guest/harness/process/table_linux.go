@@ -31,6 +31,7 @@ var (
 // several goroutines.
 type Table struct {
 	reaper *Reaper
+	groups groups
 
 	mu sync.Mutex // guards the fields below
 	// processes are those that run and those whose end the host has not
@@ -47,6 +48,13 @@ type Table struct {
 // NewTable makes an empty table.
 func NewTable(r *Reaper) *Table {
 	return &Table{reaper: r, processes: map[string]*process{}}
+}
+
+// WithGroups makes processes that may have to be ended have a control group
+// below dir, which is on a cgroup2 file system.
+func (t *Table) WithGroups(dir string) *Table {
+	t.groups.dir = dir
+	return t
 }
 
 // Start starts a program and returns its pid. A program that cannot be run is
@@ -66,7 +74,7 @@ func (t *Table) Start(s Spec) (int, error) {
 	if t.running() >= maxRunning {
 		return 0, fmt.Errorf("process %q: %w: at most %d", s.ID, ErrMany, maxRunning)
 	}
-	p, err := start(t.reaper, s)
+	p, err := start(t.reaper, &t.groups, s)
 	if err != nil {
 		return 0, fmt.Errorf("process %q: %w", s.ID, err)
 	}
