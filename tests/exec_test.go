@@ -49,7 +49,10 @@ func TestExecBehavesLikeTheProgramItself(t *testing.T) {
 		}
 		t.Run("dies with its client", func(t *testing.T) { killedClient(t, h) })
 		t.Run("goes on when it is detached", func(t *testing.T) { leftExec(t, h) })
+		t.Run("is logged when it is detached", func(t *testing.T) { loggedExec(t, h) })
+		t.Run("ends whole when it is cut off", func(t *testing.T) { cutOff(t, h) })
 		t.Run("has a terminal", func(t *testing.T) { shell(t, h) })
+		t.Run("has a terminal of any size", func(t *testing.T) { sizedTerminal(t, h) })
 	})
 }
 
@@ -68,17 +71,24 @@ func killedClient(t *testing.T, h *testbed.Host) {
 	io.ReadFull(out, make([]byte, len("ready")))
 	killCLI(t, h, cmd)
 	cmd.Wait()
-	for deadline := time.Now().Add(limit); ; {
-		got := aegis(t, h, nil, "exec", "--list", "web")
-		if got.code == 0 && !strings.Contains(got.stdout, "4242") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("it is still there: exit %d\n%s%s", got.code, got.stdout, got.stderr)
-		}
-	}
+	await(t, func(got result) bool { return got.code == 0 && !strings.Contains(got.stdout, "4242") }, h, "exec", "--list", "web")
 	if got := aegis(t, h, nil, "exec", "web", "pgrep", "-x", "-f", "sleep 4242"); got.code != 1 {
 		t.Errorf("pgrep: exit %d, %q", got.code, got.stdout)
+	}
+}
+
+// await asks again and again until the answer is as it should be: of what only
+// the guest knows there are no events.
+func await(t *testing.T, want func(result) bool, h *testbed.Host, args ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; {
+		got := aegis(t, h, nil, args...)
+		if want(got) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("aegis %q: exit %d\n%s%s", args, got.code, got.stdout, got.stderr)
+		}
 	}
 }
 
@@ -109,6 +119,38 @@ func leftExec(t *testing.T, h *testbed.Host) {
 	}
 	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 125 || !strings.Contains(got.stderr, id) {
 		t.Errorf("attach after the end: exit %d, %q", got.code, got.stderr)
+	}
+}
+
+// loggedExec kills aegisd while a detached program is between two lines.
+func loggedExec(t *testing.T, h *testbed.Host) {
+	script := "echo one; echo problem >&2; until test -e /tmp/go; do sleep 0.1; done; echo two"
+	id := strings.TrimSpace(aegis(t, h, nil, "exec", "--detach", "web", "sh", "-c", script).stdout)
+	killDaemon(t, h, "aegisd")
+	if got := aegis(t, h, nil, "up"); got.code != 0 {
+		t.Fatalf("aegis up: %+v", got)
+	}
+	if got := aegis(t, h, nil, "exec", "web", "touch", "/tmp/go"); got.code != 0 {
+		t.Fatalf("telling it to go on: %+v", got)
+	}
+	await(t, func(got result) bool { return got.stdout == "[exec] one\n[exec] two\n" && strings.Contains(got.stderr, "[exec] problem\n") }, h, "logs", "--exec-id", id, "web")
+	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 0 || got.stdout != "one\ntwo\n" {
+		t.Errorf("attach: %+v", got)
+	}
+}
+
+// cutOff has programs that leave their session: one on purpose, one as part of
+// what runs out of time.
+func cutOff(t *testing.T, h *testbed.Host) {
+	if got := aegis(t, h, nil, "exec", "web", "sh", "-c", "setsid sleep 4343 >/dev/null 2>&1 & echo left"); got.stdout != "left\n" {
+		t.Errorf("one that leaves a server behind: %+v", got)
+	}
+	if got := aegis(t, h, nil, "exec", "--timeout", "500ms", "web", "sh", "-c", "setsid sleep 4344 >/dev/null 2>&1 & wait"); got.code != 124 {
+		t.Errorf("one that runs out of time: %+v", got)
+	}
+	await(t, func(got result) bool { return got.code == 1 }, h, "exec", "web", "pgrep", "-x", "-f", "sleep 4344")
+	if got := aegis(t, h, nil, "exec", "web", "pkill", "-x", "-f", "sleep 4343"); got.code != 0 {
+		t.Errorf("the server that was left behind is gone: %+v", got)
 	}
 }
 
