@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegis/connect"
 )
 
@@ -17,12 +18,11 @@ func target(ctx context.Context) (connect.Target, error) {
 
 // connect connects to aegisd; code is the exit code where that fails.
 func (a *app) connect(ctx context.Context, code int) (*connect.Client, error) {
-	t, err := target(ctx)
-	if err != nil {
-		return nil, err
-	}
-	client, err := connect.Open(ctx, t)
-	if err != nil {
+	client, err := connect.Dial(ctx)
+	switch {
+	case api.CodeOf(err) == api.InvalidArgument:
+		return nil, exitError{code: exitUsage, err: err}
+	case err != nil:
 		return nil, exitError{code: code, err: err}
 	}
 	return client, nil

@@ -39,7 +39,24 @@ func Open(ctx context.Context, t Target) (*Client, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Client{Aegis: aegisbus.NewClient(conn), Target: t, conn: conn, close: func() { conn.Close() }}, nil
+	return over(conn, t), nil
+}
+
+// Dial chooses the target and connects to it: what Choose and Open do, on one
+// connection to the bus instead of two.
+func Dial(ctx context.Context) (*Client, error) {
+	t, conn, err := choose(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case conn != nil:
+		return over(conn, t), nil
+	}
+	return Open(ctx, t)
+}
+
+func over(conn *bus.Conn, t Target) *Client {
+	return &Client{Aegis: aegisbus.NewClient(conn), Target: t, conn: conn, close: func() { conn.Close() }}
 }
 
 // ErrNotRunning is the error for an aegisd that is not there.

@@ -53,6 +53,11 @@ func TestChooseFindsTheSystemsDaemonOnTheBus(t *testing.T) {
 	if got, err := Choose(t.Context()); err != nil || got != (Target{Bus: "system"}) {
 		t.Errorf("a bus with it: %+v, %v", got, err)
 	}
+	if client, err := Dial(t.Context()); err != nil || client.Target != (Target{Bus: "system"}) || client.conn == nil {
+		t.Errorf("connected with %+v, %v", client, err)
+	} else {
+		client.Close()
+	}
 	t.Setenv("AEGIS_HOME", "/h")
 	if got, err := Choose(t.Context()); err != nil || got.Home != "/h" {
 		t.Errorf("AEGIS_HOME is stronger: %+v, %v", got, err)

@@ -48,17 +48,30 @@ func (t Target) Standalone() bool { return t.Home != "" }
 // on it or can be started; else the standalone aegisd in ~/.aegis. Errors are
 // api.InvalidArgument.
 func Choose(ctx context.Context) (Target, error) {
-	if address := os.Getenv("AEGIS_ADDRESS"); address != "" {
-		return parse(address)
+	t, conn, err := choose(ctx)
+	if conn != nil {
+		conn.Close()
 	}
-	if os.Getenv("AEGIS_HOME") == "" && onSystemBus(ctx) {
-		return Target{Bus: "system"}, nil
+	return t, err
+}
+
+// choose also returns the connection to the bus that it found aegisd on, if it
+// had to look there.
+func choose(ctx context.Context) (Target, *bus.Conn, error) {
+	if address := os.Getenv("AEGIS_ADDRESS"); address != "" {
+		t, err := parse(address)
+		return t, nil, err
+	}
+	if os.Getenv("AEGIS_HOME") == "" {
+		if conn := onSystemBus(ctx); conn != nil {
+			return Target{Bus: "system"}, conn, nil
+		}
 	}
 	home, err := Home()
 	if err != nil {
-		return Target{}, err
+		return Target{}, nil, err
 	}
-	return Target{Socket: socketOf(home), Home: home}, nil
+	return Target{Socket: socketOf(home), Home: home}, nil, nil
 }
 
 // Home is the directory of a standalone aegisd: AEGIS_HOME, else ~/.aegis.
@@ -95,16 +108,21 @@ func parse(address string) (Target, error) {
 	return t, nil
 }
 
-// onSystemBus tells whether aegisd is on the system bus or can be started by
-// it. A machine without a bus has no such thing.
-func onSystemBus(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, busTimeout)
-	defer cancel()
+// onSystemBus connects to the system bus if aegisd is on it or can be started
+// by it. A machine without a bus has no such thing.
+func onSystemBus(ctx context.Context) *bus.Conn {
+	ctx, cancel := context.WithCancel(ctx) // the connection ends with it
+	patience := time.AfterFunc(busTimeout, cancel)
 	conn, err := bus.Dial(ctx, "")
 	if err != nil {
-		return false
+		cancel()
+		return nil
 	}
-	defer conn.Close()
 	there, err := conn.HasOwner(ctx, bus.AegisName)
-	return err == nil && there
+	if err != nil || !there || !patience.Stop() {
+		conn.Close()
+		cancel()
+		return nil
+	}
+	return conn
 }
