@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +64,38 @@ func stream(t *testing.T, session *Session, server *Server) (host, guest *Conn) 
 		t.Fatalf("accepted port %d, %v", port, err)
 	}
 	return host, guest
+}
+
+// counted counts what is written to a pipe at once.
+type counted struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+func TestADialIsOneWrite(t *testing.T) {
+	h, g := pair(t)
+	server := Serve(g)
+	t.Cleanup(func() { server.Close() })
+	c := counted{h, new(atomic.Int32)}
+	session, err := Attach(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { session.Close() })
+	stream(t, session, server)
+	before := c.writes.Load()
+	const dials = 20
+	for range dials {
+		stream(t, session, server)
+	}
+	if n := c.writes.Load() - before; n != dials {
+		t.Errorf("%d dials took %d writes", dials, n)
+	}
 }
 
 func TestStreamsCarryBytesBothWaysAndHalfClose(t *testing.T) {

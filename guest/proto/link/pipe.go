@@ -149,18 +149,20 @@ const (
 
 // Write writes what yamux does: a header, or the body that belongs to the
 // header before it. A header waits for its body, so that both leave in one
-// write.
+// write, and one that opens a stream for the port, which is always next.
 func (c *conn) Write(b []byte) (int, error) {
 	c.p.wmu.Lock()
 	defer c.p.wmu.Unlock()
 	if c.epoch != c.p.current {
 		return 0, errSuperseded
 	}
-	n := len(b)
+	n, opens := len(b), false
 	if c.left > 0 {
 		c.left -= min(c.left, uint32(n))
 	} else if n == muxHeader && b[muxTypeOffset] == muxTypeData {
 		c.left = binary.BigEndian.Uint32(b[muxLenOffset:])
+	} else if n == muxHeader {
+		opens = binary.BigEndian.Uint16(b[muxFlagsAt:])&muxSYN != 0
 	}
 	for len(b) > 0 {
 		room := headLen + maxBody - len(c.p.frame)
@@ -173,7 +175,7 @@ func (c *conn) Write(b []byte) (int, error) {
 			}
 		}
 	}
-	if c.left > 0 {
+	if c.left > 0 || opens {
 		return n, nil
 	}
 	return n, c.flush()
