@@ -37,11 +37,12 @@ type ExecSpec struct {
 	Stdin bool `json:"stdin,omitempty"`
 	// Detach lets the program go on without a client. It is started without
 	// streams; ReattachExec gives them, again and again. While nobody has them
-	// the last 256 KiB of each output are kept. Its stdin ends with the first
+	// the last 256 KiB of each output are kept. Without a terminal all of it is
+	// in the instance's log as well. Its stdin ends with the first
 	// client that has it, a terminal does not.
 	Detach bool `json:"detach,omitempty"`
 	// TimeoutMS ends the program after so many milliseconds (SIGTERM, SIGKILL
-	// 5 s later) with exit code 124; 0 means never.
+	// to all that it started 5 s later) with exit code 124; 0 means never.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 }
 
@@ -72,8 +73,9 @@ type ExecInfo struct {
 type Executor interface {
 	// Exec starts a program and hands out its id and, unless it is detached,
 	// its streams. The program is hung up when its Status stream is closed
-	// before it has ended: SIGHUP, after 5 s SIGKILL to its session. That holds
-	// also when aegisd is away.
+	// before it has ended: SIGHUP, after 5 s SIGKILL to all that it started, of
+	// one with a terminal to what is left of its session. That holds also when
+	// aegisd is away.
 	Exec(ctx context.Context, ref string, spec ExecSpec) (id string, streams *Streams, err error)
 	// ReattachExec hands out the streams of a detached program, or of the
 	// primary one of an instance with Attach and without AutoRemove; one client

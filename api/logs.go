@@ -9,9 +9,9 @@ import (
 // of them.
 type Logs interface {
 	// Logs reads the log of an instance, in whatever state that is. The log has
-	// the output of a primary process without Attach, line by line, and what
-	// aegisd has to say of every instance; it goes with the instance. The
-	// caller closes the stream.
+	// the output of a primary process without Attach and of detached execs, line
+	// by line, and what aegisd has to say of every instance; it goes with the
+	// instance. The caller closes the stream.
 	Logs(ctx context.Context, ref string, q LogQuery) (LogStream, error)
 }
 
@@ -40,7 +40,7 @@ type LogSource string
 // The sources.
 const (
 	LogServer LogSource = "server" // the primary process
-	LogExec   LogSource = "exec"   // a process started by exec
+	LogExec   LogSource = "exec"   // a detached exec
 	LogSystem LogSource = "system" // aegisd
 )
 

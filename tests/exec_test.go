@@ -133,7 +133,9 @@ func loggedExec(t *testing.T, h *testbed.Host) {
 	if got := aegis(t, h, nil, "exec", "web", "touch", "/tmp/go"); got.code != 0 {
 		t.Fatalf("telling it to go on: %+v", got)
 	}
-	await(t, func(got result) bool { return got.stdout == "[exec] one\n[exec] two\n" && strings.Contains(got.stderr, "[exec] problem\n") }, h, "logs", "--exec-id", id, "web")
+	await(t, func(got result) bool {
+		return got.stdout == "[exec] one\n[exec] two\n" && strings.Contains(got.stderr, "[exec] problem\n")
+	}, h, "logs", "--exec-id", id, "web")
 	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 0 || got.stdout != "one\ntwo\n" {
 		t.Errorf("attach: %+v", got)
 	}

@@ -36,7 +36,8 @@ The exit code is the program's, as that of run. The program has the environment,
 directory and user of the machine's own one. It ends with us: when we go, however
 we go, it is hung up. With --detach it goes on, its id is printed, and --attach ID
 connects with it, again and again, and Ctrl-P Ctrl-Q leaves it; the last 256 KiB
-of its output are kept in between. "main" is the id of the machine's own program.
+of its output are kept in between, and all of it, unless it has a terminal, is in
+the log: "aegis logs --exec-id ID NAME". "main" is the id of the machine's own program.
 
   aegis exec -it web -- sh
   aegis exec --detach -t web -- top      prints exec-...
