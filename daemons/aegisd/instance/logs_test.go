@@ -460,6 +460,14 @@ func TestWhatADetachedExecSaidBeforeTheInstanceStoppedIsInTheLog(t *testing.T) {
 	w := newWorld(t)
 	w.host("web")
 	id, _ := w.exec("web", api.ExecSpec{Command: []string{"trap"}, Detach: true})
+	said, err := w.Logs(t.Context(), "web", api.LogQuery{Follow: true, ExecID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	if first, err := said.Next(); err != nil || first[0].Line != "ready" { // it takes signals
+		t.Fatalf("it said %+v, %v", first, err)
+	}
 	if err := w.SignalExec(t.Context(), "web", id, 10); err != nil {
 		t.Fatal(err)
 	}
