@@ -433,18 +433,20 @@ func TestAegisdThatIsKilledLosesNoOutputOfADetachedExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer streams.Close()
-	events, err := w.Events(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	close(told)
 	want := numbered(kills * burst)
 	if got := readAll(t, streams.Stdout); !bytes.HasSuffix(want, []byte(got)) || got == "" {
 		t.Errorf("the client got %d bytes of %d, or others", len(got), len(want))
 	}
-	for ev := range events {
-		if ev.Type == api.EventExecEnded && ev.ExecID == id {
-			break
+	log, err := w.Logs(t.Context(), "web", api.LogQuery{Follow: true, ExecID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for lines := 0; lines < kills*burst; {
+		entries, err := log.Next()
+		if lines += len(entries); err != nil {
+			t.Fatalf("after %d lines: %v", lines, err)
 		}
 	}
 	if got := printedBytes(w.entries("web", api.LogQuery{ExecID: id})); !bytes.Equal(got, want) {
