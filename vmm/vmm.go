@@ -212,6 +212,9 @@ type Manager interface {
 	// Connect dials a port of the guest. The descriptor is a connected
 	// stream socket; shutting down its write side half-closes the stream.
 	Connect(ctx context.Context, id string, port uint32) (*os.File, error)
+	// Dialer gives a socket to the machine's worker over which connections to
+	// that one port can be asked for, by package dialer, without another call.
+	Dialer(ctx context.Context, id string, port uint32) (*os.File, error)
 	// Pause, Resume and Snapshot as in Machine.
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error

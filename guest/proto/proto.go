@@ -24,6 +24,9 @@ const (
 	// PortDoorbell is dialled by the guest, once per boot, when the harness
 	// is ready; the connection carries nothing and is closed.
 	PortDoorbell = 1026
+	// PortForward answers a forward.Target and then carries what the host and
+	// a program of the guest say to one another. Since version 1004.
+	PortForward = 1027
 )
 
 // Major tells the major part of a contract version.

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/guest/proto/archive"
+	"github.com/xfeldman/aegisvm/guest/proto/forward"
 	"github.com/xfeldman/aegisvm/guest/proto/kept"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
@@ -78,6 +79,12 @@ func (g *guest) accept(port uint32, c net.Conn) bool {
 	case port == proto.PortStream:
 		go func() { // ends with the connection
 			g.stream(c)
+			g.forget(c)
+		}()
+		return true
+	case port == proto.PortForward:
+		go func() { // ends with the connection
+			forward.Serve(g.ctx, halfClosed{c})
 			g.forget(c)
 		}()
 		return true

@@ -144,7 +144,7 @@ func (m *Machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
 	if err := m.gate.wait(ctx, m.done); err != nil {
 		return nil, fmt.Errorf("connecting to port %d: %w", port, err)
 	}
-	if port != proto.PortControl && port != proto.PortStream {
+	if port != proto.PortControl && port != proto.PortStream && port != proto.PortForward {
 		return nil, fmt.Errorf("connecting to port %d: nobody listens there", port)
 	}
 	host, peer, err := socketpair()

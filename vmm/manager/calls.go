@@ -24,6 +24,19 @@ func (m *Manager) Connect(ctx context.Context, id string, port uint32) (*os.File
 	return f, nil
 }
 
+// Dialer gives a socket over which a port of a machine's guest is dialled.
+func (m *Manager) Dialer(ctx context.Context, id string, port uint32) (*os.File, error) {
+	x, err := m.running(id)
+	if err != nil {
+		return nil, err
+	}
+	f, err := x.client.Dialer(ctx, port)
+	if err != nil {
+		return nil, x.failed(ctx, fmt.Sprintf("asking for a dialer of port %d of", port), err)
+	}
+	return f, nil
+}
+
 // Pause stops a machine's processors.
 func (m *Manager) Pause(ctx context.Context, id string) error {
 	return m.act(ctx, id, "pausing", worker.Client.Pause)

@@ -144,8 +144,17 @@ func (c *Client) List(ctx context.Context) ([]vmm.Info, error) {
 
 // Connect dials a port of a machine's guest.
 func (c *Client) Connect(ctx context.Context, id string, port uint32) (*os.File, error) {
+	return c.socket(ctx, "Connect", id, port)
+}
+
+// Dialer gives a socket over which the port is dialled.
+func (c *Client) Dialer(ctx context.Context, id string, port uint32) (*os.File, error) {
+	return c.socket(ctx, "Dialer", id, port)
+}
+
+func (c *Client) socket(ctx context.Context, member, id string, port uint32) (*os.File, error) {
 	var f *os.File
-	if err := c.manager().Call(ctx, "Connect", bus.Args{id, port}, &f); err != nil {
+	if err := c.manager().Call(ctx, member, bus.Args{id, port}, &f); err != nil {
 		return nil, plain(err)
 	}
 	return f, nil

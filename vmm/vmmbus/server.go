@@ -121,7 +121,7 @@ func (s *Server) methods() bus.Methods {
 	}
 	return bus.Methods{
 		"Start": s.start, "Get": s.get, "List": s.list, "Watch": s.watch,
-		"Connect": s.connect, "Snapshot": s.snapshot, "Support": s.support, "Remove": s.remove,
+		"Connect": socket(s.manager.Connect), "Dialer": socket(s.manager.Dialer), "Snapshot": s.snapshot, "Support": s.support, "Remove": s.remove,
 		"Pause": byID(s.manager.Pause), "Resume": byID(s.manager.Resume),
 		"Stop": byID(s.manager.Stop), "Shutdown": byID(s.manager.Shutdown),
 	}
@@ -204,9 +204,12 @@ func (s *Server) watch(context.Context, *bus.Request) (uint64, []bus.Dict, error
 	return s.sequence, d, err
 }
 
-func (s *Server) connect(ctx context.Context, r *bus.Request, id string, port uint32) (dbus.UnixFD, error) {
-	f, err := s.manager.Connect(ctx, id, port)
-	return r.Send(f), err
+// socket answers with a socket that leads to a port of a guest.
+func socket(ask func(context.Context, string, uint32) (*os.File, error)) any {
+	return func(ctx context.Context, r *bus.Request, id string, port uint32) (dbus.UnixFD, error) {
+		f, err := ask(ctx, id, port)
+		return r.Send(f), err
+	}
 }
 
 func (s *Server) snapshot(ctx context.Context, r *bus.Request, id string, state, memory dbus.UnixFD) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/packet"
 )
 
 // Client speaks to the worker of the machine in a directory. Every call opens
@@ -38,10 +39,30 @@ func (c Client) Connect(ctx context.Context, port uint32) (*os.File, error) {
 		return nil, err
 	}
 	if len(files) != 1 {
-		closeFiles(files)
+		packet.CloseAll(files)
 		return nil, api.Errorf(api.Internal, "the worker sent %d descriptors, one expected", len(files))
 	}
 	return files[0], nil
+}
+
+// Dialer gives the socket over which connections to a port can be asked for,
+// as package dialer does.
+func (c Client) Dialer(ctx context.Context, port uint32) (*os.File, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_, files, err := exchange(ctx, conn, request{Op: opDialer, Port: port})
+	packet.CloseAll(files)
+	if err != nil {
+		return nil, err
+	}
+	f, err := conn.File()
+	if err != nil {
+		return nil, fmt.Errorf("passing a dialer of port %d: %w", port, err)
+	}
+	return f, nil
 }
 
 // Pause, Resume and Snapshot are those of the machine.
@@ -78,7 +99,7 @@ func (c Client) Shutdown(ctx context.Context) error {
 
 func (c Client) call(ctx context.Context, r request, files ...*os.File) (Report, error) {
 	report, out, err := c.roundTrip(ctx, r, files...)
-	closeFiles(out)
+	packet.CloseAll(out)
 	return report, err
 }
 
@@ -88,20 +109,25 @@ func (c Client) roundTrip(ctx context.Context, r request, files ...*os.File) (Re
 		return Report{}, nil, err
 	}
 	defer conn.Close()
+	return exchange(ctx, conn, r, files...)
+}
+
+// exchange sends a request and takes the answer.
+func exchange(ctx context.Context, conn *net.UnixConn, r request, files ...*os.File) (Report, []*os.File, error) {
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := send(conn, r, files...); err != nil {
+	if err := packet.Send(conn, r, files...); err != nil {
 		return Report{}, nil, gone(ctx, err)
 	}
 	var answer response
-	out, pid, err := receiveFrom(conn, &answer)
+	out, pid, err := packet.ReceiveFrom(conn, &answer)
 	switch {
 	case err != nil:
 		return Report{}, nil, gone(ctx, err)
 	case answer.Error != nil:
-		closeFiles(out)
+		packet.CloseAll(out)
 		return Report{}, nil, answer.Error
 	case answer.Info == nil:
-		closeFiles(out)
+		packet.CloseAll(out)
 		return Report{}, nil, api.Errorf(api.Internal, "the worker answered nothing to %q", r.Op)
 	}
 	answer.Info.WorkerPid = pid
@@ -136,7 +162,7 @@ func (w Client) dial(ctx context.Context) (*net.UnixConn, error) {
 		return nil, gone(ctx, err)
 	}
 	defer done()
-	d := net.Dialer{Control: passCredentials}
+	d := net.Dialer{Control: packet.PassCredentials}
 	c, err := d.DialContext(ctx, "unixpacket", path)
 	if err != nil {
 		return nil, gone(ctx, err)
@@ -180,7 +206,7 @@ func (c Client) Watch(ctx context.Context) (<-chan Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := send(conn, request{Op: opWatch}); err != nil {
+	if err := packet.Send(conn, request{Op: opWatch}); err != nil {
 		conn.Close()
 		return nil, gone(ctx, err)
 	}
@@ -198,8 +224,8 @@ func (c Client) Watch(ctx context.Context) (<-chan Report, error) {
 func follow(ctx context.Context, conn *net.UnixConn, out chan<- Report) {
 	for {
 		var r response
-		files, pid, err := receiveFrom(conn, &r)
-		closeFiles(files)
+		files, pid, err := packet.ReceiveFrom(conn, &r)
+		packet.CloseAll(files)
 		if err != nil || r.Info == nil {
 			return
 		}

@@ -11,7 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/dialer"
+	"github.com/xfeldman/aegisvm/vmm/packet"
 )
 
 // Sizes of a splice: how much one read takes, and how much a socket pair
@@ -53,6 +56,25 @@ func (s *server) connect(ctx context.Context, m vmm.Machine, port uint32) (*os.F
 		splice(ours, c, s.ctx.Done())
 	}()
 	return theirs, nil
+}
+
+// serveDialer makes the connection that asked for it one of package dialer.
+func (s *server) serveDialer(c *net.UnixConn, port uint32) {
+	m, report, _ := s.now()
+	if m == nil {
+		packet.Send(c, response{Error: api.Errorf(api.BadState, "the machine is %s: it must run", report.State)})
+		return
+	}
+	if packet.Send(c, response{Info: &report}) != nil {
+		return
+	}
+	dialer.Serve(s.ctx, c, func(ctx context.Context) (*os.File, error) {
+		f, err := s.connect(ctx, m, port)
+		if err = s.endedMeanwhile(err); err != nil {
+			return nil, asError(err)
+		}
+		return f, nil
+	})
 }
 
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {

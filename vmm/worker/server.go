@@ -11,6 +11,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/packet"
 )
 
 // server answers on the worker's socket. It exists from before the machine's
@@ -118,14 +119,18 @@ func (s *server) now() (vmm.Machine, Report, <-chan struct{}) {
 func (s *server) serve(c *net.UnixConn) {
 	c.SetReadDeadline(time.Now().Add(s.config.RequestTimeout))
 	var r request
-	files, err := receive(c, &r)
+	files, err := packet.Receive(c, &r)
 	if err != nil {
 		return
 	}
-	defer closeFiles(files)
+	defer packet.CloseAll(files)
 	c.SetReadDeadline(time.Time{}) // from here on a read tells that the peer goes
-	if r.Op == opWatch {
+	switch r.Op {
+	case opWatch:
 		s.watch(c)
+		return
+	case opDialer:
+		s.serveDialer(c, r.Port)
 		return
 	}
 	// A peer that goes away gives up its request.
@@ -136,14 +141,14 @@ func (s *server) serve(c *net.UnixConn) {
 		cancel()
 	}()
 	out, err := s.handle(ctx, r, files)
-	defer closeFiles(out)
+	defer packet.CloseAll(out)
 	_, report, _ := s.now()
 	err = s.endedMeanwhile(err)
 	answer := response{Info: &report}
 	if err != nil {
 		answer = response{Error: asError(err)}
 	}
-	if err := send(c, answer, out...); err != nil {
+	if err := packet.Send(c, answer, out...); err != nil {
 		s.config.Log.Debug("answering a request", "op", r.Op, "err", err)
 	}
 }
@@ -253,7 +258,7 @@ func (s *server) watch(c *net.UnixConn) {
 	}()
 	for {
 		_, report, changed := s.now()
-		if send(c, response{Info: &report}) != nil || report.State == vmm.StateEnded {
+		if packet.Send(c, response{Info: &report}) != nil || report.State == vmm.StateEnded {
 			return
 		}
 		select {

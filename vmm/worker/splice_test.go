@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
-	"os"
 	"testing"
 )
 
@@ -107,54 +106,5 @@ func TestTheEndOfTheMachineEndsASpliceWhoseClientStays(t *testing.T) {
 	<-over
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("error %v, EOF expected", err)
-	}
-}
-
-func TestAPacketCarriesItsFilesAndNoMore(t *testing.T) {
-	dir := t.TempDir()
-	l, err := Listen(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	listener, err := net.FileListener(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	got := make(chan int)
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			var r request
-			files, err := receive(c.(*net.UnixConn), &r)
-			closeFiles(files)
-			c.Close()
-			if err != nil {
-				got <- -1
-				continue
-			}
-			got <- len(files)
-		}
-	}()
-	for files, want := range map[int]int{0: 0, 2: 2, maxFiles: maxFiles, maxFiles + 20: -1} {
-		c, err := (Client{Dir: dir}).dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := make([]*os.File, files)
-		for i := range all {
-			all[i] = os.Stdin
-		}
-		if err := send(c, request{Op: opInfo}, all...); err != nil {
-			t.Fatal(err)
-		}
-		if n := <-got; n != want {
-			t.Errorf("of %d files %d came, %d expected", files, n, want)
-		}
-		c.Close()
 	}
 }

@@ -155,10 +155,7 @@ func TestADiskOfSomebodyElseKeepsItsModeForQEMU(t *testing.T) {
 	if err := errors.Join(disk.Chown(owner, owner), disk.Chmod(0o600)); err != nil {
 		t.Fatal(err)
 	}
-	fd, err := number(disk)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fd := int(disk.Fd())
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread has lost a right

@@ -32,7 +32,7 @@ func openVsock() (Channel, error) {
 		return nil, errAbsent
 	}
 	s := &sockets{accepted: make(chan incoming)}
-	for _, port := range []uint32{proto.PortControl, proto.PortStream, proto.PortWorkspace} {
+	for _, port := range []uint32{proto.PortControl, proto.PortStream, proto.PortForward, proto.PortWorkspace} {
 		l, err := vsock.Listen(port, nil)
 		if err != nil {
 			return nil, fmt.Errorf("listening on vsock port %d: %w", port, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/xfeldman/aegisvm/guest/harness/process"
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/guest/proto/archive"
+	"github.com/xfeldman/aegisvm/guest/proto/forward"
 )
 
 // Machine is what the service does to the machine itself.
@@ -74,6 +75,8 @@ func (s *Service) Serve(c process.Conn, port uint32) {
 		proto.ServeControl(context.Background(), s.rpc, c, &s.calls)
 	case proto.PortStream:
 		go s.stream(c) // ends with the connection
+	case proto.PortForward:
+		go s.forward(c) // ends with the connection
 	case proto.PortWorkspace:
 		s.offer(c)
 	default:
@@ -96,6 +99,13 @@ func (s *Service) stream(c process.Conn) {
 	}
 	if err != nil {
 		s.log(pre.Kind.String() + ": " + err.Error())
+	}
+}
+
+// forward connects the host with a program.
+func (s *Service) forward(c process.Conn) {
+	if err := forward.Serve(context.Background(), c); err != nil {
+		s.log(err.Error())
 	}
 }
 

@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) World) {
 		"a watch has the current machines first and then each change": watch,
 		"a slow watcher misses no end":                                slowWatch,
 		"a stream carries bytes both ways and half-closes":            streams,
+		"a dialer leads to its port until the machine ends":           dialled,
 		"what a driver cannot do is BadState":                         unsupported,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })

@@ -1,4 +1,4 @@
-package worker
+package packet
 
 import (
 	"syscall"
@@ -9,11 +9,11 @@ import (
 // credentialSpace is the room for the sender's credentials in control data.
 var credentialSpace = unix.CmsgSpace(unix.SizeofUcred)
 
-// passCredentials has the kernel say with each packet who sent it: a worker
+// PassCredentials has the kernel say with each packet who sent it: a worker
 // that a guest has taken over must not be able to name another process, nor
 // none, by a packet that is sent before we have asked; so it is a dialler's
 // Control.
-func passCredentials(_, _ string, raw syscall.RawConn) error {
+func PassCredentials(_, _ string, raw syscall.RawConn) error {
 	var set error
 	err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
 	if err != nil {

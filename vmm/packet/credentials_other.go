@@ -1,6 +1,6 @@
 //go:build !linux
 
-package worker
+package packet
 
 import (
 	"syscall"
@@ -10,7 +10,7 @@ import (
 
 const credentialSpace = 0
 
-// passCredentials does nothing: there is no SO_PASSCRED here.
-func passCredentials(_, _ string, _ syscall.RawConn) error { return nil }
+// PassCredentials does nothing: there is no SO_PASSCRED here.
+func PassCredentials(_, _ string, _ syscall.RawConn) error { return nil }
 
 func credentialPid(*unix.SocketControlMessage) int { return 0 }
