@@ -5,17 +5,22 @@ import "github.com/godbus/dbus/v5"
 // The well-known names, root paths and main interfaces of our services. The
 // digit is the version of the API.
 const (
-	AegisName      = "org.aegisvm.Aegis1"
-	AegisPath      = dbus.ObjectPath("/org/aegisvm/Aegis1")
-	AegisManager   = "org.aegisvm.Aegis1.Manager"
-	AegisInstance  = "org.aegisvm.Aegis1.Instance"
-	VmmName        = "org.aegisvm.Vmm1"
-	VmmPath        = dbus.ObjectPath("/org/aegisvm/Vmm1")
-	VmmManager     = "org.aegisvm.Vmm1.Manager"
-	VmmMachine     = "org.aegisvm.Vmm1.Machine"
-	ImageName      = "org.aegisvm.Image1"
-	ImagePath      = dbus.ObjectPath("/org/aegisvm/Image1")
-	ImageManager   = "org.aegisvm.Image1.Manager"
+	AegisName     = "org.aegisvm.Aegis1"
+	AegisPath     = dbus.ObjectPath("/org/aegisvm/Aegis1")
+	AegisManager  = "org.aegisvm.Aegis1.Manager"
+	AegisInstance = "org.aegisvm.Aegis1.Instance"
+	VmmName       = "org.aegisvm.Vmm1"
+	VmmPath       = dbus.ObjectPath("/org/aegisvm/Vmm1")
+	VmmManager    = "org.aegisvm.Vmm1.Manager"
+	VmmMachine    = "org.aegisvm.Vmm1.Machine"
+	ImageName     = "org.aegisvm.Image1"
+	ImagePath     = dbus.ObjectPath("/org/aegisvm/Image1")
+	ImageManager  = "org.aegisvm.Image1.Manager"
+	// AegisWaker is what only the router may ask of aegisd.
+	AegisWaker     = "org.aegisvm.Aegis1.Waker"
+	RouterName     = "org.aegisvm.Router1"
+	RouterPath     = dbus.ObjectPath("/org/aegisvm/Router1")
+	RouterManager  = "org.aegisvm.Router1.Manager"
 	LogControlPath = dbus.ObjectPath("/org/freedesktop/LogControl1")
 )
 

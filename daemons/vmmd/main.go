@@ -34,7 +34,7 @@ func main() {
 func run(ctx context.Context, o options) error {
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	uids, err := o.callers()
+	uids, err := bus.Users(o.user)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 
 	"github.com/xfeldman/aegisvm/vmm/manager"
 )
@@ -61,25 +59,4 @@ func firstDir(dirs ...string) string {
 		}
 	}
 	return dirs[len(dirs)-1]
-}
-
-// callers are the users that may call beside root. A host without aegisd's
-// user has only root.
-func (o *options) callers() ([]uint32, error) {
-	name := o.user
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return []uint32{uint32(n)}, nil
-	}
-	u, err := user.Lookup(name)
-	if _, unknown := err.(user.UnknownUserError); unknown {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("looking up user %q: %w", name, err)
-	}
-	n, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("user %q has the number %q: %w", name, u.Uid, err)
-	}
-	return []uint32{uint32(n)}, nil
 }

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/user"
-	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -27,8 +25,12 @@ import (
 // root may call.
 func Serve(ctx context.Context, conn *bus.Conn, store image.Store, client string, ready func()) error {
 	s := &server{store}
+	uids, err := bus.Users(client)
+	if err != nil {
+		return err
+	}
 	root, err := conn.Export(bus.ImagePath, bus.Interface{
-		Name: bus.ImageManager, Allow: bus.AllowUIDs(uids(client)...),
+		Name: bus.ImageManager, Allow: bus.AllowUIDs(uids...),
 		Methods: s.methods(), Properties: bus.Properties{"Version": api.Version},
 	})
 	if err != nil {
@@ -50,18 +52,6 @@ func Serve(ctx context.Context, conn *bus.Conn, store image.Store, client string
 		}
 		return api.Errorf(api.Unavailable, "the message bus went away")
 	}
-}
-
-func uids(name string) []uint32 {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return nil
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil
-	}
-	return []uint32{uint32(uid)}
 }
 
 type server struct{ store image.Store }

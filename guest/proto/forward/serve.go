@@ -42,13 +42,17 @@ func Serve(ctx context.Context, c Stream) error {
 	return nil
 }
 
+// queueTime is how long a program that listens may leave a connection in the
+// queue; one that is full makes the kernel try again after 1, 3, 7 and 15 s.
+const queueTime = 20 * time.Second
+
 // look is how often the guest looks whether a program that is waited for
 // listens: only while a connection waits, because the kernel tells nobody.
 const look = 5 * time.Millisecond
 
 // dial connects to the program, which it waits for where that is wanted.
 func dial(ctx context.Context, t Target) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, max(t.Wait, time.Second))
+	ctx, cancel := context.WithTimeout(ctx, t.Wait+queueTime)
 	defer cancel()
 	end := time.Now().Add(t.Wait)
 	for {
