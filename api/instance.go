@@ -163,11 +163,13 @@ type Instance struct {
 	Workspace string `json:"workspace,omitempty"`
 	// LastActiveAt is when somebody used the instance last, to 10 s: a start,
 	// an exec, a copy, an attach, a signal, or the end of a connection.
-	// ActiveConnections counts the clients that hold streams of it now.
+	// ActiveConnections counts the clients that hold streams of it now, and the
+	// connections to its ports, open or waiting.
 	LastActiveAt      time.Time `json:"last_active_at"`
 	ActiveConnections int       `json:"active_connections"`
 	// UpdatedAt is when what is kept of it was written last.
 	UpdatedAt time.Time `json:"updated_at"`
+	Reach
 }
 
 // Event is one change that a client may follow.

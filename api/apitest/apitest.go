@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 	runAll(t, open, lives())
 	runAll(t, open, workspaces())
 	runAll(t, open, fileTests())
+	runAll(t, open, ports())
 }
 
 type suite struct {

@@ -58,6 +58,7 @@ func (s *Server) routes() map[string]http.HandlerFunc {
 	maps.Copy(all, s.imageRoutes())
 	maps.Copy(all, s.laterRoutes())
 	maps.Copy(all, s.fileRoutes())
+	maps.Copy(all, s.portRoutes())
 	return all
 }
 

@@ -25,13 +25,15 @@ type Server struct {
 
 // Serve exports aegis with its instances on conn, claims the name
 // org.aegisvm.Aegis1 and keeps the objects up to date until ctx or the
-// connection ends. ready, if not nil, is called once the name is claimed.
-func Serve(ctx context.Context, conn *bus.Conn, aegis api.Aegis, version string, log *slog.Logger, ready func()) error {
+// connection ends. ready, if not nil, is called once the name is claimed; more
+// are interfaces that the root has beside its own.
+func Serve(ctx context.Context, conn *bus.Conn, aegis api.Aegis, version string, log *slog.Logger, ready func(), more ...bus.Interface) error {
 	s := &Server{aegis: aegis, conn: conn, log: log.With("component", "aegisbus"), objects: map[string]*bus.Exported{}}
 	conn.ManageObjects(bus.AegisPath)
-	root, err := conn.Export(bus.AegisPath, bus.Interface{
+	own := bus.Interface{
 		Name: bus.AegisManager, Methods: s.methods(), Properties: bus.Properties{"Version": version},
-	})
+	}
+	root, err := conn.Export(bus.AegisPath, append([]bus.Interface{own}, more...)...)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func (s *Server) methods() bus.Methods {
 	all := bus.Methods{}
 	for _, part := range []bus.Methods{
 		s.instanceMethods(), s.lifeMethods(), s.execMethods(), s.logMethods(), s.copyMethods(),
-		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(),
+		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(), s.portMethods(),
 	} {
 		maps.Copy(all, part)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 	"github.com/xfeldman/aegisvm/image/registry"
+	"github.com/xfeldman/aegisvm/router"
+	"github.com/xfeldman/aegisvm/router/routerbus"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
 	"github.com/xfeldman/aegisvm/vmm/manager"
@@ -27,8 +29,11 @@ type parts struct {
 	kernel   string
 	// workspaces is nil where none can be served.
 	workspaces instance.Workspaces
-	bus        *bus.Conn // nil in the standalone composition
-	close      func()
+	router     router.Router
+	// awaken gives the router of this process its waker.
+	awaken func(router.Waker)
+	bus    *bus.Conn // nil in the standalone composition
+	close  func()
 }
 
 // compose wires the composition that the options ask for.
@@ -57,6 +62,7 @@ func composeSystem(ctx context.Context, o options, log *slog.Logger, level *slog
 			Named: filepath.Join(filepath.Dir(o.state), "workspaces"), Everybody: true,
 			State: filepath.Join(filepath.Dir(o.state), "mounts"), Connect: workspaces.Dial(o.fs), Log: log,
 		}),
+		router: routerbus.NewClient(conn), awaken: func(router.Waker) {},
 	}, nil
 }
 
@@ -85,10 +91,19 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		images.Close()
 		return parts{}, fmt.Errorf("opening the machine manager: %w", err)
 	}
+	waker := newLateWaker()
+	ports, err := router.Open(router.Config{Dir: filepath.Join(o.state, "router"), Waker: waker, Log: log})
+	if err != nil {
+		machines.Close()
+		images.Close()
+		return parts{}, err
+	}
 	return parts{
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
 		workspaces: ownWorkspaces(o, log),
+		router:     ports, awaken: waker.set,
 		close: func() {
+			ports.Close()
 			machines.Close()
 			images.Close()
 		},

@@ -53,8 +53,8 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	printed := logs.New(logs.Config{Dir: filepath.Join(o.state, "logs"), Log: log})
 	defer printed.Close()
 	svc, err := instance.New(ctx, instance.Config{
-		Workspaces: p.workspaces,
-		Records:    db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
+		Workspaces: p.workspaces, Router: p.router,
+		Records: db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
 		Version: api.Version, Composition: p.name, Kernel: p.kernel, Logs: printed,
 		Timings: instance.Timings{Ready: o.ready},
 	})
@@ -62,6 +62,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	defer svc.Close()
+	p.awaken(svc)
 	return serve(ctx, svc, p, l, log)
 }
 
@@ -72,11 +73,15 @@ func serve(stop context.Context, svc *instance.Service, p parts, l net.Listener,
 		log.Info("ready", "composition", p.name, "version", api.Version)
 		tell(log, bus.NotifyReady)
 	}
+	waker, err := wakerInterface(svc)
+	if err != nil {
+		return err
+	}
 	group.Go(func() error { return restapi.NewServer(svc, log).Serve(ctx, l) })
 	if p.bus == nil {
 		ready()
 	} else {
-		group.Go(func() error { return aegisbus.Serve(ctx, p.bus, svc, api.Version, log, ready) })
+		group.Go(func() error { return aegisbus.Serve(ctx, p.bus, svc, api.Version, log, ready, waker) })
 	}
 	group.Go(func() error {
 		<-ctx.Done()

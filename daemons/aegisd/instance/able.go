@@ -10,8 +10,6 @@ import (
 func checkAble(spec api.InstanceSpec) error {
 	missing := ""
 	switch {
-	case len(spec.Exposes) > 0:
-		missing = "exposes (--expose): this aegisd cannot offer ports of a guest yet"
 	case spec.Kit != "":
 		missing = "kit (--kit): this aegisd cannot start kits yet"
 	case spec.Idle != "":

@@ -40,6 +40,9 @@ func (s *Service) Enable(ctx context.Context, ref string) (api.Instance, error) 
 		return api.Instance{}, err
 	}
 	err = o.ask(ctx, func() error { return o.setEnabled(true) })
+	if err == nil {
+		o.switchPorts(ctx, true)
+	}
 	return *o.view.Load(), atBoundary(err)
 }
 
@@ -52,6 +55,7 @@ func (s *Service) Disable(ctx context.Context, ref string) (api.Instance, error)
 	if err := o.ask(ctx, func() error { return o.setEnabled(false) }); err != nil {
 		return *o.view.Load(), atBoundary(err)
 	}
+	o.switchPorts(ctx, false)
 	return s.Stop(ctx, o.id)
 }
 

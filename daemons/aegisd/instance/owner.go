@@ -52,6 +52,10 @@ type owner struct {
 	deleters []chan error // Delete calls under way
 
 	disarm func() bool // stops the timer of a restart that is due
+
+	endpoints []api.Endpoint // what the router has of it
+	leases    map[*lease]struct{}
+	traffic   atomic.Int64 // connections to its ports; any goroutine's
 }
 
 func (s *Service) newOwner(rec store.Record) *owner {
@@ -88,6 +92,7 @@ func (o *owner) letGo() {
 	o.disarmRestart()
 	o.closeSession()
 	o.execs.close()
+	o.endLeases()
 	if o.boot != nil {
 		o.boot.letGo()
 	}
@@ -193,11 +198,11 @@ func (o *owner) publish() {
 		LastError: st.LastError, ExitCode: st.ExitCode, ExitSignal: st.ExitSignal, Machine: st.Machine,
 		SecretKeys: secretKeys(o.spec),
 		Hostname:   o.spec.Hostname, Labels: o.spec.Labels, Restart: o.spec.Restart,
-		Exposes: o.spec.Exposes, Kit: o.spec.Kit, Idle: o.spec.Idle,
+		Exposes: exposesWithDefaults(o.rec.Spec.Exposes), Kit: o.spec.Kit, Idle: o.spec.Idle,
 		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
 		Workspace: o.spec.Workspace,
 		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
-		ActiveConnections: o.connections(),
+		ActiveConnections: o.connections(), Reach: o.reach(),
 	})
 	fresh := make(chan struct{})
 	if old := o.changed.Swap(&fresh); old != nil {

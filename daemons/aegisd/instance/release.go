@@ -29,6 +29,7 @@ func (o *owner) release(out outcome) {
 		return
 	}
 	b.outcome = &out
+	o.endLeases()
 	orderly := !out.now && out.err == nil && b.end == nil && b.up
 	wake := o.waker(b)
 	o.showStopping()
@@ -229,6 +230,7 @@ func (o *owner) eraseAll(machine string) error {
 	if err := o.eraseWorkspace(); err != nil {
 		return err
 	}
+	o.closePorts()
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
 	if err := o.svc.Records.Delete(ctx, o.id); err != nil {

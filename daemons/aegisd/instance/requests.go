@@ -44,7 +44,7 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 			return api.Instance{}, err
 		}
 	}
-	o, err := s.insert(ctx, rec)
+	o, err := s.insertWithPorts(ctx, rec)
 	if err != nil {
 		return api.Instance{}, api.AsError(err)
 	}
@@ -62,7 +62,7 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 }
 
 // insert commits a new record that there is room for, and gives it an owner.
-func (s *Service) insert(ctx context.Context, rec store.Record) (*owner, error) {
+func (s *Service) insert(ctx context.Context, rec store.Record, endpoints []api.Endpoint) (*owner, error) {
 	s.admission.Lock()
 	defer s.admission.Unlock()
 	if !atRest(rec.Status.Phase) {
@@ -81,6 +81,8 @@ func (s *Service) insert(ctx context.Context, rec store.Record) (*owner, error) 
 		return nil, err
 	}
 	o := s.newOwner(rec)
+	o.endpoints = endpoints
+	o.publish()
 	if !s.add(o) {
 		return nil, errClosing()
 	}
@@ -168,6 +170,7 @@ func (o *owner) restart(leftover string, next store.Status) error {
 	if err := o.svc.admit(o.id, o.spec); err != nil {
 		return err
 	}
+	enabled := o.rec.Status.Enabled
 	if err := o.save(next); err != nil {
 		return err
 	}
@@ -176,6 +179,9 @@ func (o *owner) restart(leftover string, next store.Status) error {
 	o.closeSession()
 	o.show("")
 	o.begin()
+	if !enabled {
+		o.svc.nudgePorts() // they were closed
+	}
 	return nil
 }
 

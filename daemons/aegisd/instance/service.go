@@ -25,6 +25,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/router"
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
@@ -57,6 +58,8 @@ type Config struct {
 	HostBoot string
 	// Workspaces is nil where none can be served.
 	Workspaces Workspaces
+	// Router is nil where no port can be exposed.
+	Router router.Router
 }
 
 // Timings are how long things may take.
@@ -92,6 +95,9 @@ type Service struct {
 	mu       sync.Mutex        // guards the maps
 	owners   map[string]*owner // by instance
 	machines map[string]*owner // by machine
+	settling map[string]int    // by instance: calls under way that change its ports
+
+	nudge chan struct{} // has room for one: ports may not be as they should
 }
 
 var _ api.Aegis = (*Service)(nil)
@@ -109,13 +115,19 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Clock == nil {
 		c.Clock = hostClock{}
 	}
-	s := &Service{Config: c, owners: map[string]*owner{}, machines: map[string]*owner{}}
+	s := &Service{
+		Config: c, owners: map[string]*owner{}, machines: map[string]*owner{},
+		settling: map[string]int{}, nudge: make(chan struct{}, 1),
+	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.reconcile(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("reconciling: %w", err)
 	}
 	s.tasks.Go(s.watch)
+	if c.Router != nil {
+		s.tasks.Go(s.keepPorts)
+	}
 	return s, nil
 }
 
@@ -135,7 +147,7 @@ func (s *Service) Get(_ context.Context, ref string) (api.Instance, error) {
 	if err != nil {
 		return api.Instance{}, err
 	}
-	return *o.view.Load(), nil
+	return o.seen(), nil
 }
 
 // List implements api.Aegis.
@@ -143,7 +155,7 @@ func (s *Service) List(context.Context) ([]api.Instance, error) {
 	s.mu.Lock()
 	all := make([]api.Instance, 0, len(s.owners))
 	for _, o := range s.owners {
-		all = append(all, *o.view.Load())
+		all = append(all, o.seen())
 	}
 	s.mu.Unlock()
 	rank := func(i api.Instance) int {

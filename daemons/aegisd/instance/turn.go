@@ -143,6 +143,7 @@ func (o *owner) found(state vmm.State) {
 	}
 	if o.rec.Status.Phase != before {
 		o.commit("")
+		o.tellLeases()
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/router"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake"
 )
@@ -40,6 +41,8 @@ type world struct {
 	images   *images
 	// workspaces is nil for a service that cannot serve any.
 	workspaces *servers
+	// late leads the ports of a service to it.
+	late *lateWaker
 
 	*instance.Service
 	store *store.Store
@@ -92,8 +95,14 @@ func (w *world) tryStart() error {
 	if w.workspaces != nil {
 		shared = w.workspaces
 	}
+	w.late = &lateWaker{ready: make(chan struct{})}
+	ports, err := router.Open(router.Config{Dir: filepath.Join(filepath.Dir(w.path), "ports"), Waker: w.late, Log: w.log})
+	if err != nil {
+		db.Close()
+		return err
+	}
 	svc, err := instance.New(ctx, instance.Config{
-		Workspaces: shared,
+		Workspaces: shared, Router: ports,
 		Logs:       printed,
 		Records:    records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
@@ -101,12 +110,16 @@ func (w *world) tryStart() error {
 		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),
 	})
 	if err != nil {
+		ports.Close()
 		db.Close()
 		return err
 	}
 	w.Service, w.store = svc, db
+	w.late.Waker = svc
+	close(w.late.ready)
 	w.stop = sync.OnceFunc(func() {
 		svc.Close()
+		ports.Close()
 		printed.Close()
 		db.Close()
 	})
