@@ -21,7 +21,8 @@ until it is deleted. NAME is its handle or its id.`,
 		Args: noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.instanceStart(), a.instanceList(), a.instanceInfo(), a.instanceWait(), a.instanceRename(), a.instancePrune(), a.instanceSecrets())
+	cmd.AddCommand(a.instanceStart(), a.instanceList(), a.instanceInfo(), a.instanceWait(), a.instanceRename(), a.instancePrune(),
+		a.instanceSecrets(), a.instanceExpose(), a.instanceUnexpose())
 	for _, v := range verbs {
 		cmd.AddCommand(a.instanceVerb(v))
 	}
@@ -80,10 +81,10 @@ func (a *app) instanceVerb(v verb) *cobra.Command {
 }
 
 // each calls f with every name, also after one has failed.
-func each(names []string, f func(string) error) error {
+func each[T any](all []T, f func(T) error) error {
 	var failed []error
-	for _, name := range names {
-		failed = append(failed, f(name))
+	for _, one := range all {
+		failed = append(failed, f(one))
 	}
 	return errors.Join(failed...)
 }

@@ -72,7 +72,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Image", imageColumn(in)},
 		{"Digest", in.Digest},
 		{"Kit", in.Kit},
-		{"Exposed", exposedText(in.Exposes)},
+		{"Exposed", exposedText(in)},
 		{"Command", commandText(in.Command)},
 		{"Environment", strings.Join(slices.Sorted(maps.Keys(in.Env)), " ")},
 		{"Secrets", strings.Join(in.SecretKeys, " ")},
@@ -94,15 +94,6 @@ func infoRows(in api.Instance) [][2]string {
 		{"Last active", optional(&in.LastActiveAt)},
 		{"Connections", fmt.Sprint(in.ActiveConnections)},
 	}
-}
-
-// exposedText tells what is to be offered, as --expose takes it.
-func exposedText(all []api.Expose) string {
-	var parts []string
-	for _, e := range all {
-		parts = append(parts, e.String())
-	}
-	return strings.Join(parts, ", ")
 }
 
 func labelText(all map[string]string) string {

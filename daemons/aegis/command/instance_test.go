@@ -163,6 +163,8 @@ func TestInstanceVerbs(t *testing.T) {
 		{"instance prune --dry-run", 0, "inst-8\ninst-9\n", "", []string{"prune true 168h0m0s"}},
 		{"instance wait inst-2", 0, "3\n", "", []string{"get inst-2", "wait until stopped inst-2"}},
 		{"instance wait --until running web", 0, "", "", []string{"get web", "wait until running inst-1"}},
+		{"instance expose web 80 10.0.0.1:90/tcp", 0, "Exposed: http://127.0.0.1:8000 → vm:80\nExposed: tcp://10.0.0.1:8000 → vm:90\n", "", []string{"expose 80 web", "expose 10.0.0.1:90/tcp web"}},
+		{"instance unexpose web 53/udp", 0, "Unexposed port 53 on web\n", "", []string{"unexpose 53/udp web"}},
 		{"instance start web", 0, "Instance restarted: inst-1\nHandle: web\n", "", []string{"start web"}},
 		{"instance start --name web -o name", 0, "web\n", "", []string{"start web"}},
 		{"instance start inst-2 web -q", 0, "inst-2\ninst-1\n", "", []string{"start inst-2", "get inst-2", "wait until running inst-2", "get inst-2", "start web"}},
@@ -188,7 +190,7 @@ func TestInstanceUsage(t *testing.T) {
 	home(t)
 	for line, want := range map[string]string{
 		"instance":          "",
-		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, info, list, pause, prune, rename, restart, resume, secrets, start, stop, wait`,
+		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, expose, info, list, pause, prune, rename, restart, resume, secrets, start, stop, unexpose, wait`,
 		"instance stop":     "no name: expected names or ids of instances, such as: aegis instance stop web",
 		"instance info":     "no name: ",
 		"instance info a b": `unexpected argument "b"`,

@@ -58,7 +58,7 @@ func reasons(in api.Instance, now time.Time) []string {
 	if in.RestartCount > 0 {
 		lines[len(lines)-1] += fmt.Sprintf(", the last %d by its restart policy", in.RestartCount)
 	}
-	return append(lines, nextText(in, now)...)
+	return append(append(lines, portReasons(in)...), nextText(in, now)...)
 }
 
 func sinceText(in api.Instance, now time.Time) string {

@@ -103,8 +103,8 @@ func (w *world) tryStart() error {
 	}
 	svc, err := instance.New(ctx, instance.Config{
 		Workspaces: shared, Router: ports,
-		Logs:       printed,
-		Records:    records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
+		Logs:    printed,
+		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
 		Log: w.log, Version: "test", Composition: "standalone", Kernel: "fake",
 		Secrets: secret.New(ctx, secret.Config{Records: db, File: w.keyFile(), Log: w.log}),
