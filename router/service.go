@@ -36,7 +36,7 @@ type Limits struct {
 	// Connections is how many a port may have at once: 4096. Flows is the same
 	// for UDP: 1024.
 	Connections, Flows int
-	// Ready is how long after its start a program may take to listen: 15 s.
+	// Ready is how long after its start a program may take to listen: 1 min.
 	Ready time.Duration
 	// Wake is how long a wake may take: 2 min.
 	Wake time.Duration
@@ -51,7 +51,7 @@ type Limits struct {
 func (l Limits) orDefaults() Limits {
 	l.Connections = cmp.Or(l.Connections, 4096)
 	l.Flows = cmp.Or(l.Flows, 1024)
-	l.Ready = cmp.Or(l.Ready, 15*time.Second)
+	l.Ready = cmp.Or(l.Ready, time.Minute)
 	l.Wake = cmp.Or(l.Wake, 2*time.Minute)
 	l.Linger = cmp.Or(l.Linger, time.Second)
 	l.FlowIdle = cmp.Or(l.FlowIdle, time.Minute)

@@ -22,7 +22,7 @@ func parse(args []string, env func(string) string) (o options, err error) {
 	f.StringVar(&o.bus, "bus", "system", "D-Bus `address` to serve on")
 	f.StringVar(&o.state, "state", cmp.Or(env("STATE_DIRECTORY"), "/var/lib/aegis/routerd"), "`directory` of the table of ports (default $STATE_DIRECTORY)")
 	f.StringVar(&o.client, "client", "aegis", "`user` who may call, besides root")
-	f.DurationVar(&o.ready, "ready-timeout", 15*time.Second, "how long after its start a program may take to listen")
+	f.DurationVar(&o.ready, "ready-timeout", time.Minute, "how long after its start a program may take to listen")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return o, err

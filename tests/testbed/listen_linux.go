@@ -13,26 +13,31 @@ import (
 // Listen listens on the host's own loopback.
 func (h *Host) Listen(t testing.TB) net.Listener {
 	t.Helper()
-	type listening struct {
-		net.Listener
-		err error
+	var l net.Listener
+	err := h.InNetwork(func() (err error) {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	made := make(chan listening, 1)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// InNetwork does something in the host's network. Sockets that it makes on
+// the way, in its own goroutine, are there for good.
+func (h *Host) InNetwork(do func() error) error {
+	done := make(chan error, 1)
 	go func() { // ends with its thread, which is in the other network for good
 		runtime.LockOSThread()
-		if err := h.enterNetwork(); err != nil {
-			made <- listening{err: err}
-			return
+		err := h.enterNetwork()
+		if err == nil {
+			err = do()
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		made <- listening{l, err}
+		done <- err
 	}()
-	l := <-made
-	if l.err != nil {
-		t.Fatal(l.err)
-	}
-	t.Cleanup(func() { l.Listener.Close() })
-	return l.Listener
+	return <-done
 }
 
 // enterNetwork moves the calling thread into the network of a booted tree.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +30,8 @@ type Host struct {
 	// Root is the host's file system as seen from here, Home the directory
 	// with its state, Socket that of aegisd's REST API.
 	Root, Home, Socket string
+	// cut ends a booted tree.
+	cut func()
 }
 
 // Command makes a command on the host; argv[0] may be "aegis".
@@ -108,14 +111,28 @@ func System(t testing.TB) *Host {
 	}
 	tree := overlay(t, strings.TrimSpace(run(t, root, nil, filepath.Join(root, "tests/testbed/tree"))))
 	run(t, root, []string{"DESTDIR=" + tree}, "packaging/install-tree")
-	leader := boot(t, tree)
-	return &Host{
-		Name: "system", Root: tree, Home: filepath.Join(tree, "var/lib/aegis"),
-		Socket: fmt.Sprintf("/proc/%d/root/run/aegis/aegisd.sock", leader),
-		wrap: func(argv []string) []string {
-			return append([]string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--"}, argv...)
-		},
+	h := &Host{Name: "system", Root: tree, Home: filepath.Join(tree, "var/lib/aegis")}
+	h.boot(t)
+	return h
+}
+
+// boot boots the host's tree, again if need be.
+func (h *Host) boot(t testing.TB) {
+	t.Helper()
+	leader, cut := boot(t, h.Root)
+	h.cut = cut
+	h.Socket = fmt.Sprintf("/proc/%d/root/run/aegis/aegisd.sock", leader)
+	h.wrap = func(argv []string) []string {
+		return append([]string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--"}, argv...)
 	}
+}
+
+// PowerCut ends all of a booted tree at once and boots it again. What it had
+// not written to its disk is lost, as a power cut would have it.
+func (h *Host) PowerCut(t testing.TB) {
+	t.Helper()
+	h.cut()
+	h.boot(t)
 }
 
 // overlay puts a writable layer of the test's own on a tree.
@@ -142,8 +159,9 @@ func overlay(t testing.TB, tree string) string {
 	return merged
 }
 
-// boot starts the tree's systemd and returns its process once it has booted.
-func boot(t testing.TB, tree string) int {
+// boot starts the tree's systemd and returns its process once it has booted,
+// and what ends all of it; the end of the test does so, too.
+func boot(t testing.TB, tree string) (leader int, end func()) {
 	t.Helper()
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	if err != nil {
@@ -163,19 +181,20 @@ func boot(t testing.TB, tree string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	leader, err := awaitReady(notify, time.Minute)
-	t.Cleanup(func() {
+	leader, err = awaitReady(notify, time.Minute)
+	end = sync.OnceFunc(func() {
 		// The end of its PID 1 ends all of the tree; nspawn follows.
 		if leader == 0 || syscall.Kill(leader, syscall.SIGKILL) != nil {
 			cmd.Process.Kill()
 		}
 		cmd.Wait()
 	})
+	t.Cleanup(end)
 	if err != nil {
 		out, _ := os.ReadFile(log)
 		t.Fatalf("booting the tree: %v\n%s", err, out)
 	}
-	return leader
+	return leader, end
 }
 
 // awaitReady reads nspawn's notifications until the guest's systemd is up.
