@@ -55,7 +55,7 @@ func (b *backend) connect(ctx context.Context, p Port) (guest *net.UnixConn, rel
 		if h, err = b.lease(ctx); err != nil {
 			break
 		}
-		guest, err = h.dial(ctx, p, b.service.Limits.Ready)
+		guest, err = h.dial(ctx, p, b.service.Limits)
 		if err == nil {
 			b.served(h)
 			return guest, b.leave, nil
@@ -292,25 +292,19 @@ func (b *backend) renew() {
 const renewPause = 50 * time.Millisecond
 
 // dial connects to a port of the guest and hears whether somebody is there.
-func (h *held) dial(ctx context.Context, p Port, ready time.Duration) (*net.UnixConn, error) {
-	patience := max(ready-time.Since(h.started), 0)
-	ctx, cancel := context.WithTimeoutCause(ctx, patience+answerTime, errors.New("the guest does not answer"))
+// Many connections at once wait for one another on their way to a slow guest.
+func (h *held) dial(ctx context.Context, p Port, limits Limits) (*net.UnixConn, error) {
+	queued, cancel := context.WithTimeoutCause(ctx, limits.Wake, errors.New("its guest takes no connections"))
 	defer cancel()
-	c, err := h.dialer.Dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	err = forward.WriteTarget(c, forward.Target{Network: p.network(), Port: uint16(p.GuestPort), Wait: patience})
+	c, err := h.dialer.Dial(queued)
 	if err == nil {
-		err = forward.ReadAnswer(c)
+		err = h.ask(ctx, c, p, limits.Ready)
 	}
 	if err == nil {
 		return c, nil
 	}
-	c.Close()
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
+	if c != nil {
+		c.Close()
 	}
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("its guest hung up, or is of an older release: %w", err)
@@ -318,6 +312,22 @@ func (h *held) dial(ctx context.Context, p Port, ready time.Duration) (*net.Unix
 	return nil, fmt.Errorf("port %d of instance %s: %w", p.GuestPort, p.Instance, err)
 }
 
+// ask asks the guest for the program and waits for the answer.
+func (h *held) ask(ctx context.Context, c *net.UnixConn, p Port, ready time.Duration) error {
+	patience := max(ready-time.Since(h.started), 0)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience+answerTime, errors.New("its guest does not answer"))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	err := forward.WriteTarget(c, forward.Target{Network: p.network(), Port: uint16(p.GuestPort), Wait: patience})
+	if err == nil {
+		err = forward.ReadAnswer(c)
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
 // answerTime is how long a guest may take to say whether somebody is there; it
 // gives up by itself before.
-const answerTime = 30 * time.Second
+const answerTime = time.Minute

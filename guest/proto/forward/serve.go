@@ -43,8 +43,8 @@ func Serve(ctx context.Context, c Stream) error {
 }
 
 // queueTime is how long a program that listens may leave a connection in the
-// queue; one that is full makes the kernel try again after 1, 3, 7 and 15 s.
-const queueTime = 20 * time.Second
+// queue; one that is full makes the kernel try again after 1, 3, 7, 15 and 31 s.
+const queueTime = 45 * time.Second
 
 // look is how often the guest looks whether a program that is waited for
 // listens: only while a connection waits, because the kernel tells nobody.
