@@ -96,23 +96,23 @@ func TestExposedPortsWakeTheirInstance(t *testing.T) {
 		before := inventory(t, h)
 		e := shouting(t, h)
 		wantShout(t, h, e, "at first")
-		must(t, h, "instance", "pause", "web")
+		must(t, h, "", "instance", "pause", "web")
 		wantShout(t, h, e, "paused")
-		must(t, h, "instance", "pause", "web")
+		must(t, h, "", "instance", "pause", "web")
 		thousand(t, h, e)
-		must(t, h, "instance", "stop", "web")
+		must(t, h, "", "instance", "stop", "web")
 		wantShout(t, h, e, "stopped")
 		if in := info(t, h); in.Starts != 2 {
 			t.Errorf("started %d times", in.Starts)
 		}
-		must(t, h, "instance", "disable", "web")
+		must(t, h, "", "instance", "disable", "web")
 		if c, err := dial(h, e); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("disabled: %v (%v)", c, err)
 		}
-		must(t, h, "instance", "start", "web")
+		must(t, h, "", "instance", "start", "web")
 		awaitOpen(t, h, e)
 		wantShout(t, h, e, "started again")
-		must(t, h, "instance", "delete", "web")
+		must(t, h, "", "instance", "delete", "web")
 		if c, err := dial(h, e); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("deleted: %v (%v)", c, err)
 		}
@@ -121,13 +121,6 @@ func TestExposedPortsWakeTheirInstance(t *testing.T) {
 			t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 		}
 	})
-}
-
-func must(t *testing.T, h *testbed.Host, args ...string) {
-	t.Helper()
-	if got := aegis(t, h, nil, args...); got.code != 0 {
-		t.Fatalf("%v: %+v", args, got)
-	}
 }
 
 // awaitOpen tries a port until it is open: nothing tells that.
@@ -182,7 +175,7 @@ func TestARouterThatIsKilledRefusesNobody(t *testing.T) {
 		t.Skip("boots real machines")
 	}
 	h := testbed.System(t)
-	must(t, h, "up")
+	must(t, h, "", "up")
 	e := shouting(t, h)
 	wantShout(t, h, e, "at first")
 	stop, over := make(chan struct{}), make(chan struct{})
@@ -249,7 +242,7 @@ func TestAnExposedPortSurvivesAReboot(t *testing.T) {
 	if got := finish(ctx, t, h.Command(ctx, "systemctl", "enable", "aegisd.socket"), nil); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
-	must(t, h, "up")
+	must(t, h, "", "up")
 	e := shouting(t, h)
 	wantShout(t, h, e, "at first")
 	h.PowerCut(t)
