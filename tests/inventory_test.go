@@ -11,7 +11,8 @@ import (
 
 // counted lists, on a host, all that a run could leave behind: what monitors
 // and workers hold, machine directories, writable disks, logs, scopes, state
-// of workspaces, mounts and records. Both hold files of their machine, and nothing on their command
+// of workspaces, mounts, exposed ports, sockets that systemd keeps, and
+// records. Both hold files of their machine, and nothing on their command
 // lines tells whose they are.
 const counted = `
 home=$1 ours=$2
@@ -23,6 +24,8 @@ count logs "find $home -path '*/logs/inst-*' 2>/dev/null"
 count scopes "systemctl list-units --plain --no-legend 'aegis-vm-*.scope' 2>/dev/null"
 count served "find $home/data/mounts $home/mounts -mindepth 1 -maxdepth 1 2>/dev/null"
 count mounts "grep aegis-vm /proc/mounts"
+count ports "cat $home/data/router/ports.json $home/routerd/ports.json 2>/dev/null | grep actual_port"
+count kept "[ ! -d /run/systemd/system ] || systemctl show --value --property=NFileDescriptorStore aegis-routerd | grep -v '^0$'"
 `
 
 // inventory counts what runs and lies about on a host.

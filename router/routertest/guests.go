@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/proto/forward"
 	"github.com/xfeldman/aegisvm/router"
@@ -105,18 +103,12 @@ func (g *Guests) follow(lease *net.UnixConn, end func()) {
 }
 
 func (g *Guests) dial(context.Context) (*os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	ours, theirs, err := packet.StreamPair()
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fds[0]), "guest")
-	defer f.Close()
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	g.tasks.Go(func() { forward.Serve(g.ctx, c.(*net.UnixConn)) })
-	return os.NewFile(uintptr(fds[1]), "guest"), nil
+	g.tasks.Go(func() { forward.Serve(g.ctx, ours) })
+	return theirs, nil
 }
 
 // Wakes tells how often an instance was woken.

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm/packet"
 )
@@ -39,16 +37,15 @@ func served(t *testing.T, dial func(context.Context) (*os.File, error)) *Dialer 
 
 // echo is a connection that says what it hears.
 func echo(context.Context) (*os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	ours, theirs, err := packet.StreamPair()
 	if err != nil {
 		return nil, err
 	}
-	ours := os.NewFile(uintptr(fds[0]), "echo")
 	go func() { // ends with the other end
 		io.Copy(ours, ours)
 		ours.Close()
 	}()
-	return os.NewFile(uintptr(fds[1]), "echo"), nil
+	return theirs, nil
 }
 
 func TestManyConnectAtOnceAndEachHasItsOwn(t *testing.T) {

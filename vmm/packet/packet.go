@@ -123,9 +123,14 @@ func CloseAll(files []*os.File) {
 }
 
 // Pair makes two connected sockets: one to use here, and one to give away.
-func Pair() (ours *net.UnixConn, theirs *os.File, err error) {
+func Pair() (ours *net.UnixConn, theirs *os.File, err error) { return pair(unix.SOCK_SEQPACKET) }
+
+// StreamPair is Pair for sockets that do not keep packets apart.
+func StreamPair() (ours *net.UnixConn, theirs *os.File, err error) { return pair(unix.SOCK_STREAM) }
+
+func pair(kind int) (ours *net.UnixConn, theirs *os.File, err error) {
 	syscall.ForkLock.RLock() // no child may be born with either
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err == nil {
 		unix.CloseOnExec(fds[0])
 		unix.CloseOnExec(fds[1])
@@ -135,26 +140,36 @@ func Pair() (ours *net.UnixConn, theirs *os.File, err error) {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
 	_ = unix.SetNonblock(fds[1], true) // so that Go programs wait for it without a thread
-	theirs = os.NewFile(uintptr(fds[1]), "packets")
-	if ours, err = Conn(os.NewFile(uintptr(fds[0]), "packets")); err != nil {
+	theirs = os.NewFile(uintptr(fds[1]), "pair")
+	if ours, err = socket(os.NewFile(uintptr(fds[0]), "pair")); err != nil {
 		theirs.Close()
 		return nil, nil, err
 	}
 	return ours, theirs, nil
 }
 
-// Conn makes a connection of a descriptor that somebody gave us, which it
-// closes.
+// Conn makes a connection of packets of a descriptor that somebody gave us,
+// which it closes.
 func Conn(f *os.File) (*net.UnixConn, error) {
+	c, err := socket(f)
+	if err == nil && c.LocalAddr().Network() != "unixpacket" {
+		c.Close()
+		return nil, fmt.Errorf("taking a socket: it is of %s, packets expected", c.LocalAddr().Network())
+	}
+	return c, err
+}
+
+// socket makes a connection of a descriptor, which it closes.
+func socket(f *os.File) (*net.UnixConn, error) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("taking a socket: %w", err)
 	}
 	u, ok := c.(*net.UnixConn)
-	if !ok || u.LocalAddr().Network() != "unixpacket" {
+	if !ok {
 		c.Close()
-		return nil, fmt.Errorf("taking a socket: it is of %s, packets expected", c.LocalAddr().Network())
+		return nil, fmt.Errorf("taking a socket: it is of %s, a local one expected", c.LocalAddr().Network())
 	}
 	return u, nil
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func pair(t *testing.T) (a, b *net.UnixConn) {
+func connected(t *testing.T) (a, b *net.UnixConn) {
 	t.Helper()
 	a, f, err := Pair()
 	if err != nil {
@@ -23,7 +23,7 @@ func pair(t *testing.T) (a, b *net.UnixConn) {
 
 func TestAPacketCarriesItsFilesAndNoMore(t *testing.T) {
 	for files, want := range map[int]int{0: 0, 2: 2, maxFiles: maxFiles, maxFiles + 20: -1} {
-		a, b := pair(t)
+		a, b := connected(t)
 		all := make([]*os.File, files)
 		for i := range all {
 			all[i] = os.Stdin
@@ -41,7 +41,7 @@ func TestAPacketCarriesItsFilesAndNoMore(t *testing.T) {
 }
 
 func TestTheEndOfAConnectionIsNoPacket(t *testing.T) {
-	a, b := pair(t)
+	a, b := connected(t)
 	a.Close()
 	var v any
 	if _, err := Receive(b, &v); !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
