@@ -246,6 +246,7 @@ func TestAnExposedPortSurvivesAReboot(t *testing.T) {
 	e := shouting(t, h)
 	wantShout(t, h, e, "at first")
 	h.PowerCut(t)
+	awaitOpen(t, h, e) // while the host still comes up
 	wantShout(t, h, e, "after a power cut")
 	if in := info(t, h); in.Starts != 2 || len(in.Endpoints) != 1 || in.Endpoints[0] != e {
 		t.Errorf("%+v", in)
