@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -72,9 +73,10 @@ func TestManyConnectAtOnceAndEachHasItsOwn(t *testing.T) {
 }
 
 func TestARefusalKeepsItsCodeAndTheDialer(t *testing.T) {
-	refuse := true
+	var refuse atomic.Bool
+	refuse.Store(true)
 	d := served(t, func(ctx context.Context) (*os.File, error) {
-		if refuse {
+		if refuse.Load() {
 			return nil, api.Errorf(api.BadState, "the machine is paused")
 		}
 		return echo(ctx)
@@ -83,7 +85,7 @@ func TestARefusalKeepsItsCodeAndTheDialer(t *testing.T) {
 	if api.CodeOf(err) != api.BadState || err.Error() != "the machine is paused" {
 		t.Errorf("dialled: %v", err)
 	}
-	refuse = false
+	refuse.Store(false)
 	c, err := d.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
