@@ -12,7 +12,7 @@ package proto
 
 // Version is this side's contract version: major * 1000 + minor. Sides with
 // equal majors understand one another.
-const Version = 1004
+const Version = 1005
 
 // Ports of the guest. On vsock they are vsock ports; on a serial transport
 // they are sent as the first four bytes of a multiplexed stream.
@@ -25,7 +25,7 @@ const (
 	// is ready; the connection carries nothing and is closed.
 	PortDoorbell = 1026
 	// PortForward answers a forward.Target and then carries what the host and
-	// a program of the guest say to one another. Since version 1004.
+	// a program of the guest say to one another. Since version 1005.
 	PortForward = 1027
 )
 

@@ -88,7 +88,7 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 	w.awaitPhase("failed", api.PhaseFailed)
 	if _, err := w.Create(t.Context(), api.Caller{}, api.InstanceSpec{
 		Handle: "later", Kit: "agent", Idle: "leases_only,pause=1m",
-		Exposes: []api.Expose{{GuestPort: 80}, {Bind: "::", GuestPort: 53, PublicPort: 5353, Protocol: "udp"}},
+		Exposes: []api.Expose{{GuestPort: 80}, {Bind: "::", GuestPort: 53, PublicPort: 45353, Protocol: "udp"}},
 	}); api.CodeOf(err) != api.Unavailable {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestARestartOfTheDaemonChangesNoByte(t *testing.T) {
 	if err != nil || !strings.Contains(before["/v1/instances/"+printed.ID+"/logs"], `"line":"ünï <&>"`) {
 		t.Errorf("the log of a program: %q, %v", before["/v1/instances/"+printed.ID+"/logs"], err)
 	}
-	for _, want := range []string{`"last_active_at":`, `"updated_at":`, `"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`, `"public_port":5353`, `"idle_policy":`, `"kit":`} {
+	for _, want := range []string{`"last_active_at":`, `"updated_at":`, `"handle":"renamed"`, `"restart_at":`, `"phase":"paused"`, `"enabled":false`, `"last_error":`, `"exit_signal":9`, `"public_port":45353`, `"idle_policy":`, `"kit":`} {
 		if !strings.Contains(before["/v1/instances"], want) {
 			t.Errorf("there is no %s", want)
 		}

@@ -50,6 +50,19 @@ func (s *Service) keepPorts() {
 	}
 }
 
+// firstPorts is how long a start of aegisd may wait for the router.
+const firstPorts = 5 * time.Second
+
+// knowPorts makes the ports known before anybody asks for them. A router that
+// is not there is waited for later.
+func (s *Service) knowPorts(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstPorts)
+	defer cancel()
+	if err := s.comparePorts(ctx); err != nil && s.anyExposed() {
+		s.Log.Warn("the exposed ports are not known yet", "error", err)
+	}
+}
+
 // followPorts returns when the router fails or is gone.
 func (s *Service) followPorts(went func()) error {
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -115,7 +128,8 @@ func (s *Service) comparePorts(ctx context.Context) error {
 		}
 	}
 	for id, o := range owners {
-		if err := s.compareOwner(ctx, o, have[id]); err != nil {
+		err := s.compareOwner(ctx, o, have[id])
+		if err != nil && !o.isGone() { // one that was deleted meanwhile has no ports
 			return err
 		}
 	}
@@ -144,13 +158,13 @@ func (s *Service) compareOwner(ctx context.Context, o *owner, have []router.Endp
 			}
 		}
 	}
-	o.post(func() {
+	return o.ask(ctx, func() error {
 		if !slices.Equal(o.endpoints, endpoints) {
 			o.setEndpoints(endpoints)
 			o.emit(api.EventChanged, "its ports changed")
 		}
+		return nil
 	})
-	return nil
 }
 
 // wantedPort is a port of a record as the router has it, now at the latest.

@@ -126,6 +126,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s.tasks.Go(s.watch)
 	if c.Router != nil {
+		s.knowPorts(ctx)
 		s.tasks.Go(s.keepPorts)
 	}
 	return s, nil
