@@ -16,6 +16,11 @@ const (
 	ImageName      = "org.aegisvm.Image1"
 	ImagePath      = dbus.ObjectPath("/org/aegisvm/Image1")
 	ImageManager   = "org.aegisvm.Image1.Manager"
+	NetworkName    = "org.aegisvm.Network1"
+	NetworkPath    = dbus.ObjectPath("/org/aegisvm/Network1")
+	NetworkManager = "org.aegisvm.Network1.Manager"
+	NetworkTaps    = "org.aegisvm.Network1.Taps"
+	NetworkNames   = "org.aegisvm.Network1.Names"
 	LogControlPath = dbus.ObjectPath("/org/freedesktop/LogControl1")
 )
 

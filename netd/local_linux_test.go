@@ -59,3 +59,9 @@ func TestAGuestReachesTheInternetAndNoMore(t *testing.T) {
 		t.Errorf("came: %q", left)
 	}
 }
+
+func TestContract(t *testing.T) {
+	if nettest.Isolated(t) {
+		nettest.Contract(t, open(t, netd.Options{}))
+	}
+}

@@ -82,6 +82,8 @@ type Network interface {
 	// Pin opens the addresses that a name has resolved to, if the policy of the
 	// machine allows the name.
 	Pin(ctx context.Context, machine, name string, addrs []netip.Addr, ttl time.Duration) error
+	// Guest tells which machine has an address now.
+	Guest(ctx context.Context, addr netip.Addr) (Lease, error)
 	// Detach takes the network of a machine away; none is no error.
 	Detach(ctx context.Context, machine string) error
 	// Get tells of one machine, with counters; List of all.

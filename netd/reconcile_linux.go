@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/tap"
 )
@@ -198,6 +199,18 @@ func (n *Local) Pin(ctx context.Context, machine, name string, addrs []netip.Add
 		return failure(ctx, fmt.Sprintf("pinning %.80q for machine %s", name, machine), err)
 	}
 	return nil
+}
+
+// Guest implements Network.
+func (n *Local) Guest(_ context.Context, addr netip.Addr) (Lease, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.leases {
+		if l.Addr == addr {
+			return l, nil
+		}
+	}
+	return Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
 }
 
 // Support implements Network.

@@ -10,8 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/user"
-	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -28,40 +26,14 @@ import (
 func Serve(ctx context.Context, conn *bus.Conn, store image.Store, client string, ready func()) error {
 	s := &server{store}
 	root, err := conn.Export(bus.ImagePath, bus.Interface{
-		Name: bus.ImageManager, Allow: bus.AllowUIDs(uids(client)...),
+		Name: bus.ImageManager, Allow: bus.AllowUIDs(bus.UIDs(client)...),
 		Methods: s.methods(), Properties: bus.Properties{"Version": api.Version},
 	})
 	if err != nil {
 		return err
 	}
 	defer root.Unexport()
-	if err := conn.Claim(ctx, bus.ImageName); err != nil {
-		return err
-	}
-	if ready != nil {
-		ready()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-conn.Done():
-		if ctx.Err() != nil {
-			return nil // the connection ended with it
-		}
-		return api.Errorf(api.Unavailable, "the message bus went away")
-	}
-}
-
-func uids(name string) []uint32 {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return nil
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil
-	}
-	return []uint32{uint32(uid)}
+	return conn.Hold(ctx, bus.ImageName, ready)
 }
 
 type server struct{ store image.Store }
