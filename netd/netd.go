@@ -1,12 +1,7 @@
-// Package netd owns the network of machines: a tap for each, its addresses, and
-// the rules that say what its guest may reach. It parses nothing that a guest
-// sent, and touches nothing on the host that is not its own, with one
-// exception, which it takes back: the host's links must forward what comes
-// back for guests.
-//
-// Whoever owns a machine attaches it, whoever starts it opens its tap. The
-// truth is in the kernel and in one small record per machine: a Local that is
-// killed at any instant leaves both behind, and the next one goes on.
+// Package netd is about the network of machines: an address and a tap for each,
+// and the rules that say what its guest may reach. It has the words that this is
+// told in; package host gives networks, netbus carries them over the bus. No
+// part of it parses what a guest sent.
 package netd
 
 import (
@@ -15,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
@@ -22,7 +18,7 @@ import (
 // all machines, so that a guest that was restored elsewhere finds what it
 // knows.
 var (
-	GuestMAC   = [6]byte{0x02, 0xae, 0x91, 0x50, 0x00, 0x02}
+	GuestMAC   = api.GuestMAC
 	GatewayMAC = [6]byte{0x02, 0xae, 0x91, 0x50, 0x00, 0x01}
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
-	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/netbus"
 )
 
@@ -46,7 +46,7 @@ func main() {
 // run serves the network until ctx ends, on a new connection whenever the bus
 // was lost.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) error {
-	network, err := netd.Open(ctx, netd.Options{Dir: o.dir, Pools: o.pools, DNS: o.dns, Log: log})
+	network, err := host.Open(ctx, host.Options{Dir: o.dir, Pools: o.pools, DNS: o.dns, Log: log})
 	if err != nil {
 		return err
 	}

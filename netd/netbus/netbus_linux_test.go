@@ -13,6 +13,7 @@ import (
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/bus/bustest"
 	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/netbus"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 	"github.com/xfeldman/aegisvm/netd/policy"
@@ -42,7 +43,7 @@ func TestTheClientKeepsTheContract(t *testing.T) {
 	if !nettest.Isolated(t) {
 		return
 	}
-	n, err := netd.Open(t.Context(), netd.Options{Dir: t.TempDir()})
+	n, err := host.Open(t.Context(), host.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

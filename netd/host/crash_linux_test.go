@@ -1,4 +1,4 @@
-package netd_test
+package host_test
 
 import (
 	"bytes"
@@ -16,12 +16,13 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
-// host is all of the host that a netd could change, as other programs see it.
-func host(t *testing.T) string {
+// look is all of the host that a netd could change, as other programs see it.
+func look(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
 	for _, argv := range [][]string{{"nft", "-s", "-a", "list", "ruleset"}, {"ip", "-4", "-o", "addr"}, {"ip", "-4", "route", "show", "table", "all"}, {"ip", "neigh", "show", "nud", "permanent"}} {
@@ -76,9 +77,9 @@ func TestTheLastGuestLeavesTheHostAsTheFirstFoundIt(t *testing.T) {
 	}
 	nettest.NewWorld(t)
 	foreign(t)
-	before := host(t)
-	n := open(t, netd.Options{})
-	if now := host(t); now != before {
+	before := look(t)
+	n := open(t, host.Options{})
+	if now := look(t); now != before {
 		t.Errorf("without guests something was changed:\n%s\nbefore:\n%s", now, before)
 	}
 	for i := range 3 {
@@ -89,7 +90,7 @@ func TestTheLastGuestLeavesTheHostAsTheFirstFoundIt(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if now := host(t); now != before {
+	if now := look(t); now != before {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", now, before)
 	}
 }
@@ -101,7 +102,7 @@ func TestARestartChangesNothing(t *testing.T) {
 	nettest.NewWorld(t)
 	foreign(t)
 	dir := t.TempDir()
-	n := open(t, netd.Options{Dir: dir})
+	n := open(t, host.Options{Dir: dir})
 	named := policy.Policy{HostPorts: []uint16{8080}, Allow: []policy.Rule{{Name: "example.com"}, {Internet: true}}}
 	g := plug(t, n, "m-1", named)
 	plug(t, n, "m-2", policy.Policy{Deny: true})
@@ -112,10 +113,10 @@ func TestARestartChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	leases, _ := n.List(t.Context())
-	before := host(t)
+	before := look(t)
 	n.Close() // changes nothing, as kill -9
-	n = open(t, netd.Options{Dir: dir})
-	if now := host(t); now != before {
+	n = open(t, host.Options{Dir: dir})
+	if now := look(t); now != before {
 		t.Errorf("after a restart:\n%s\nbefore:\n%s", now, before)
 	}
 	if after, _ := n.List(t.Context()); fmt.Sprint(after) != fmt.Sprint(leases) {
@@ -152,9 +153,9 @@ func TestWhatACrashLeavesIsClearedAway(t *testing.T) {
 		return
 	}
 	nettest.NewWorld(t)
-	before := host(t)
+	before := look(t)
 	dir := t.TempDir()
-	n := open(t, netd.Options{Dir: dir})
+	n := open(t, host.Options{Dir: dir})
 	plug(t, n, "m-1", policy.Policy{})
 	plug(t, n, "m-2", policy.Policy{})
 	n.Close()
@@ -166,8 +167,8 @@ func TestWhatACrashLeavesIsClearedAway(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "m-2.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open(t, netd.Options{Dir: dir})
-	if now := host(t); now != before {
+	open(t, host.Options{Dir: dir})
+	if now := look(t); now != before {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", now, before)
 	}
 }
@@ -242,7 +243,7 @@ func TestAddressesThatTheHostKnowsAreNotGivenAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n := open(t, netd.Options{Pools: []netip.Prefix{
+	n := open(t, host.Options{Pools: []netip.Prefix{
 		netip.MustParsePrefix("10.213.0.0/16"), netip.MustParsePrefix("172.29.0.0/16"), netip.MustParsePrefix("192.168.208.0/29"),
 	}})
 	var last netd.Lease
@@ -272,8 +273,8 @@ func TestTwoOwnersDoNotMeet(t *testing.T) {
 		return
 	}
 	w := nettest.NewWorld(t)
-	before := host(t)
-	one, two := open(t, netd.Options{}), open(t, netd.Options{Owner: "/home/somebody"})
+	before := look(t)
+	one, two := open(t, host.Options{}), open(t, host.Options{Owner: "/home/somebody"})
 	p := &probed{World: w, n: one, g: plug(t, one, "m-1", policy.Policy{}), other: plug(t, two, "m-1", policy.Policy{})}
 	if p.g.Gateway == p.other.Gateway {
 		t.Errorf("both have the gateway %s", p.g.Gateway)
@@ -296,7 +297,7 @@ func TestTwoOwnersDoNotMeet(t *testing.T) {
 	if err := two.Detach(t.Context(), "m-1"); err != nil {
 		t.Fatal(err)
 	}
-	if now := host(t); now != before {
+	if now := look(t); now != before {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", now, before)
 	}
 }

@@ -1,4 +1,4 @@
-package netd
+package host
 
 import (
 	"context"
@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/tap"
 )
 
 // reconcile makes the kernel agree with the leases after a start, whatever a
 // process before us was doing when it ended. The caller holds mu or is alone.
-func (n *Local) reconcile() error {
+func (n *Network) reconcile() error {
 	n.claims.again(n.options.Pools, n.used())
 	_, ours, err := tap.Names(n.mark(""))
 	if err != nil {
@@ -32,14 +33,14 @@ func (n *Local) reconcile() error {
 }
 
 // restore puts into the kernel what should be there and is not.
-func (n *Local) restore() error {
+func (n *Network) restore() error {
 	if err := n.sync(); err != nil {
 		return err
 	}
 	return n.openLinks()
 }
 
-func (n *Local) leased(link string) bool {
+func (n *Network) leased(link string) bool {
 	for _, l := range n.leases {
 		if l.Link == link {
 			return true
@@ -49,7 +50,7 @@ func (n *Local) leased(link string) bool {
 }
 
 // sync makes the tables say what they should.
-func (n *Local) sync() error {
+func (n *Network) sync() error {
 	_, ours, err := tap.Names(n.mark(""))
 	if err != nil {
 		return err
@@ -64,7 +65,7 @@ func (n *Local) sync() error {
 // openLinks makes the host's links forward what comes back for guests. Where
 // the host forwards anyway, they are as they should be; otherwise those that
 // we have opened are named in the table, which lets nothing else through.
-func (n *Local) openLinks() error {
+func (n *Network) openLinks() error {
 	want, shut, err := n.linksToOpen()
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (n *Local) openLinks() error {
 // linksToOpen are the links that forward for guests alone, and those of all
 // that do not forward yet. What another owner of guests has opened is opened
 // by us as well: whoever goes last closes it.
-func (n *Local) linksToOpen() (want, shut []string, err error) {
+func (n *Network) linksToOpen() (want, shut []string, err error) {
 	router, err := tap.Forwards("all")
 	if err != nil {
 		return nil, nil, err
@@ -128,7 +129,7 @@ func (n *Local) linksToOpen() (want, shut []string, err error) {
 }
 
 // closeLinks takes back what openLinks did.
-func (n *Local) closeLinks() error {
+func (n *Network) closeLinks() error {
 	others, err := n.table.Others()
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (n *Local) closeLinks() error {
 
 // watch follows routes and tables until Close: a new uplink must forward, and
 // rules that somebody has flushed must come back.
-func (n *Local) watch() {
+func (n *Network) watch() {
 	n.tasks.Go(func() {
 		n.keep("routes", func(ctx context.Context) error { return tap.Watch(ctx, n.again(n.openLinks)) })
 	})
@@ -157,7 +158,7 @@ func (n *Local) watch() {
 }
 
 // again does something while there are machines, whenever it is called.
-func (n *Local) again(do func() error) func() {
+func (n *Network) again(do func() error) func() {
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -172,7 +173,7 @@ func (n *Local) again(do func() error) func() {
 
 // keep watches anew when a watch breaks, such as after more events than the
 // kernel keeps.
-func (n *Local) keep(what string, watch func(context.Context) error) {
+func (n *Network) keep(what string, watch func(context.Context) error) {
 	for n.ctx.Err() == nil {
 		err := watch(n.ctx)
 		if n.ctx.Err() != nil {
@@ -188,7 +189,7 @@ func (n *Local) keep(what string, watch func(context.Context) error) {
 }
 
 // Pin implements Network.
-func (n *Local) Pin(ctx context.Context, machine, name string, addrs []netip.Addr, ttl time.Duration) error {
+func (n *Network) Pin(ctx context.Context, machine, name string, addrs []netip.Addr, ttl time.Duration) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l, err := n.find(machine)
@@ -202,7 +203,7 @@ func (n *Local) Pin(ctx context.Context, machine, name string, addrs []netip.Add
 }
 
 // Guest implements Network.
-func (n *Local) Guest(_ context.Context, addr netip.Addr) (Lease, error) {
+func (n *Network) Guest(_ context.Context, addr netip.Addr) (netd.Lease, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.leases {
@@ -210,12 +211,12 @@ func (n *Local) Guest(_ context.Context, addr netip.Addr) (Lease, error) {
 			return l, nil
 		}
 	}
-	return Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
+	return netd.Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
 }
 
 // Support implements Network.
-func (n *Local) Support(context.Context) (Support, error) {
-	var s Support
+func (n *Network) Support(context.Context) (netd.Support, error) {
+	var s netd.Support
 	for _, p := range n.options.Pools {
 		s.Pools = append(s.Pools, p.String())
 	}

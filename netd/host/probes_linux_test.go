@@ -1,4 +1,4 @@
-package netd_test
+package host_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
-	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
@@ -27,7 +27,7 @@ type probe struct {
 // probed is where probes run.
 type probed struct {
 	*nettest.World
-	n        *netd.Local
+	n        *host.Network
 	dir      string
 	g, other *nettest.Guest
 }
@@ -242,7 +242,7 @@ func strangerProbes() []probe {
 func newProbed(t *testing.T) *probed {
 	t.Helper()
 	p := &probed{World: nettest.NewWorld(t), dir: t.TempDir()}
-	p.n = open(t, netd.Options{Dir: p.dir, DNS: true})
+	p.n = open(t, host.Options{Dir: p.dir, DNS: true})
 	p.g, p.other = plug(t, p.n, "m-1", policy.Policy{}), plug(t, p.n, "m-2", policy.Policy{})
 	return p
 }

@@ -1,20 +1,21 @@
 //go:build !linux
 
-package netd
+package host
 
 import (
 	"context"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/netd"
 )
 
-// Local is not on this system.
-type Local struct{ Network }
+// Network is not on this system.
+type Network struct{ netd.Network }
 
 // Open says that there is no such thing.
-func Open(context.Context, Options) (*Local, error) {
+func Open(context.Context, Options) (*Network, error) {
 	return nil, api.Errorf(api.Unavailable, "only Linux can give machines a network yet")
 }
 
 // Close does nothing.
-func (*Local) Close() {}
+func (*Network) Close() {}

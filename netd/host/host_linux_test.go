@@ -1,21 +1,22 @@
-package netd_test
+package host_test
 
 import (
 	"bytes"
 	"testing"
 
 	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
 // open opens a network in the test's namespace.
-func open(t testing.TB, o netd.Options) *netd.Local {
+func open(t testing.TB, o host.Options) *host.Network {
 	t.Helper()
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	n, err := netd.Open(t.Context(), o)
+	n, err := host.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestAGuestReachesTheInternetAndNoMore(t *testing.T) {
 		return
 	}
 	nettest.NewWorld(t)
-	n := open(t, netd.Options{})
+	n := open(t, host.Options{})
 	g := plug(t, n, "m-1", policy.Policy{})
 	mark := g.Marker()
 	g.Send(g.UDP(nettest.Server, 7, mark))
@@ -62,6 +63,6 @@ func TestAGuestReachesTheInternetAndNoMore(t *testing.T) {
 
 func TestContract(t *testing.T) {
 	if nettest.Isolated(t) {
-		nettest.Contract(t, open(t, netd.Options{}))
+		nettest.Contract(t, open(t, host.Options{}))
 	}
 }

@@ -1,4 +1,10 @@
-package netd
+// Package host is the netd.Network of the host it runs on. It owns the taps of
+// machines, their addresses, and the tables of package nft, and touches nothing
+// else, with one exception, which it takes back: the host's links must forward
+// what comes back for guests. The truth is in the kernel and in one small record
+// per machine: whoever is killed at any instant leaves both behind, and the next
+// one goes on.
+package host
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package netd_test
+package host_test
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
 
-	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 )
 
@@ -98,7 +98,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 				seen[name] = why
 			}
 			p.n.Close()
-			p.n = open(t, netd.Options{Dir: p.dir, DNS: true})
+			p.n = open(t, host.Options{Dir: p.dir, DNS: true})
 		}
 	}
 	leaks := 0

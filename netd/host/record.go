@@ -1,4 +1,4 @@
-package netd
+package host
 
 import (
 	"encoding/json"
@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/xfeldman/aegisvm/netd"
 )
 
 // machinePattern is what the id of a machine may be; it is the name of a file
@@ -25,7 +27,7 @@ const recordSuffix = ".json"
 
 func (r records) path(machine string) string { return filepath.Join(r.dir, machine+recordSuffix) }
 
-func (r records) write(l Lease) error {
+func (r records) write(l netd.Lease) error {
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encoding the lease of machine %s: %w", l.Machine, err)
@@ -45,7 +47,7 @@ func (r records) remove(machine string) error {
 
 // read reads all leases. One that cannot be read is told and left: what it
 // was of is removed as an orphan.
-func (r records) read(bad func(file string, err error)) (map[string]Lease, error) {
+func (r records) read(bad func(file string, err error)) (map[string]netd.Lease, error) {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of leases: %w", err)
 	}
@@ -53,7 +55,7 @@ func (r records) read(bad func(file string, err error)) (map[string]Lease, error
 	if err != nil {
 		return nil, fmt.Errorf("reading leases: %w", err)
 	}
-	all := map[string]Lease{}
+	all := map[string]netd.Lease{}
 	for _, e := range entries {
 		machine, ok := strings.CutSuffix(e.Name(), recordSuffix)
 		if !ok || !machinePattern.MatchString(machine) {
@@ -69,7 +71,7 @@ func (r records) read(bad func(file string, err error)) (map[string]Lease, error
 	return all, nil
 }
 
-func (r records) readOne(machine string) (l Lease, err error) {
+func (r records) readOne(machine string) (l netd.Lease, err error) {
 	raw, err := os.ReadFile(r.path(machine))
 	if err == nil {
 		err = json.Unmarshal(raw, &l)

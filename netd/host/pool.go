@@ -1,4 +1,4 @@
-package netd
+package host
 
 import (
 	"net/netip"

@@ -1,4 +1,4 @@
-package netd
+package host
 
 import (
 	"cmp"
@@ -12,13 +12,14 @@ import (
 	"sync"
 
 	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/policy"
 	"github.com/xfeldman/aegisvm/netd/tap"
 )
 
-// Local is the Network of this host.
-type Local struct {
+// Network is the Network of this host.
+type Network struct {
 	options Options
 	records records
 	table   *nft.Table
@@ -29,17 +30,17 @@ type Local struct {
 	tasks  sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows, and all that is in the kernel
-	leases map[string]Lease
+	leases map[string]netd.Lease
 	claims claims
 	opened []string // the host's links that forward because of us
 }
 
-var _ Network = (*Local)(nil)
+var _ netd.Network = (*Network)(nil)
 
 // Open makes the host's network agree with the leases that there are, and
 // keeps it so until Close. It fails where machines can have no network; the
 // error says why.
-func Open(ctx context.Context, o Options) (*Local, error) {
+func Open(ctx context.Context, o Options) (*Network, error) {
 	o.Pools = slices.Clone(o.Pools)
 	if len(o.Pools) == 0 {
 		o.Pools = DefaultPools
@@ -47,7 +48,7 @@ func Open(ctx context.Context, o Options) (*Local, error) {
 	if err := CheckPools(o.Pools); err != nil {
 		return nil, err
 	}
-	n := &Local{
+	n := &Network{
 		options: o, records: records{o.Dir}, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With("component", "netd"),
 		table: nft.New(nft.Config{Name: o.table(), Pools: o.Pools, DNS: o.DNS}), claims: claims{},
 	}
@@ -69,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Local, error) {
 }
 
 // Close lets go of everything and takes nothing away.
-func (n *Local) Close() {
+func (n *Network) Close() {
 	n.cancel()
 	n.tasks.Wait()
 	n.claims.release()
@@ -90,7 +91,7 @@ func failure(ctx context.Context, what string, err error) error {
 }
 
 // used are the addresses that are given away.
-func (n *Local) used() map[netip.Addr]bool {
+func (n *Network) used() map[netip.Addr]bool {
 	all := map[netip.Addr]bool{}
 	for _, l := range n.leases {
 		all[l.Addr] = true
@@ -98,7 +99,7 @@ func (n *Local) used() map[netip.Addr]bool {
 	return all
 }
 
-func (n *Local) find(machine string) (Lease, error) {
+func (n *Network) find(machine string) (netd.Lease, error) {
 	l, ok := n.leases[machine]
 	if !ok {
 		return l, api.Errorf(api.NotFound, "machine %q has no network", machine)
@@ -106,60 +107,60 @@ func (n *Local) find(machine string) (Lease, error) {
 	return l, nil
 }
 
-func (n *Local) guest(l Lease) nft.Guest {
+func (n *Network) guest(l netd.Lease) nft.Guest {
 	return nft.Guest{
-		Link: l.Link, Addr: l.Addr, Gateway: l.Gateway, MAC: GuestMAC[:], GatewayMAC: GatewayMAC[:], Policy: l.Policy,
+		Link: l.Link, Addr: l.Addr, Gateway: l.Gateway, MAC: netd.GuestMAC[:], GatewayMAC: netd.GatewayMAC[:], Policy: l.Policy,
 	}
 }
 
 // Attach implements Network. The record comes first, then the rules; the tap
 // is made when everything that guards it is there.
-func (n *Local) Attach(ctx context.Context, machine string, p policy.Policy) (Lease, error) {
+func (n *Network) Attach(ctx context.Context, machine string, p policy.Policy) (netd.Lease, error) {
 	if !machinePattern.MatchString(machine) {
-		return Lease{}, api.Errorf(api.InvalidArgument, "machine %.40q: expected 1 to 32 of a-z, 0-9 and -", machine)
+		return netd.Lease{}, api.Errorf(api.InvalidArgument, "machine %.40q: expected 1 to 32 of a-z, 0-9 and -", machine)
 	}
 	if err := p.Check(); err != nil {
-		return Lease{}, err
+		return netd.Lease{}, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, there := n.leases[machine]; there {
-		return Lease{}, api.Errorf(api.Exists, "machine %q has a network already", machine)
+		return netd.Lease{}, api.Errorf(api.Exists, "machine %q has a network already", machine)
 	}
 	l, err := n.lease(machine, p)
 	if err == nil {
 		err = n.records.write(l)
 	}
 	if err != nil {
-		return Lease{}, failure(ctx, "attaching machine "+machine, err)
+		return netd.Lease{}, failure(ctx, "attaching machine "+machine, err)
 	}
 	n.leases[machine] = l
 	if err := n.establish(l); err != nil {
-		return Lease{}, errors.Join(failure(ctx, "attaching machine "+machine, err), n.detach(machine))
+		return netd.Lease{}, errors.Join(failure(ctx, "attaching machine "+machine, err), n.detach(machine))
 	}
 	n.log.Info("attached", "machine", machine, "link", l.Link, "addr", l.Addr)
 	return l, nil
 }
 
 // lease chooses what a machine gets.
-func (n *Local) lease(machine string, p policy.Policy) (Lease, error) {
+func (n *Network) lease(machine string, p policy.Policy) (netd.Lease, error) {
 	all, ours, err := tap.Names(n.mark(""))
 	if err != nil {
-		return Lease{}, err
+		return netd.Lease{}, err
 	}
 	taken, _, err := tap.Routes(func(link string) bool { return slices.Contains(ours, link) })
 	if err != nil {
-		return Lease{}, err
+		return netd.Lease{}, err
 	}
 	at, err := choose(n.options.Pools, n.used(), taken, n.claims.take)
 	if err != nil {
-		return Lease{}, err
+		return netd.Lease{}, err
 	}
-	return Lease{Machine: machine, Link: n.freeLink(all), Addr: at.addr, Gateway: at.gateway, Policy: p}, nil
+	return netd.Lease{Machine: machine, Link: n.freeLink(all), Addr: at.addr, Gateway: at.gateway, Policy: p}, nil
 }
 
 // freeLink is the first name that no link and no lease has.
-func (n *Local) freeLink(links []string) string {
+func (n *Network) freeLink(links []string) string {
 	for _, l := range n.leases {
 		links = append(links, l.Link)
 	}
@@ -172,7 +173,7 @@ func (n *Local) freeLink(links []string) string {
 
 // establish puts into the kernel what a lease needs before its tap. The first
 // one brings what all share.
-func (n *Local) establish(l Lease) error {
+func (n *Network) establish(l netd.Lease) error {
 	if len(n.leases) == 1 {
 		return n.restore()
 	}
@@ -180,10 +181,10 @@ func (n *Local) establish(l Lease) error {
 }
 
 // mark is the alias of a machine's tap.
-func (n *Local) mark(machine string) string { return n.options.table() + ":" + machine }
+func (n *Network) mark(machine string) string { return n.options.table() + ":" + machine }
 
 // OpenTap implements Network.
-func (n *Local) OpenTap(ctx context.Context, machine string) (*os.File, error) {
+func (n *Network) OpenTap(ctx context.Context, machine string) (*os.File, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l, err := n.find(machine)
@@ -191,7 +192,7 @@ func (n *Local) OpenTap(ctx context.Context, machine string) (*os.File, error) {
 		return nil, err
 	}
 	f, err := tap.Make(tap.Tap{
-		Name: l.Link, Alias: n.mark(machine), Gateway: l.Gateway, Guest: l.Addr, MAC: GatewayMAC[:], GuestMAC: GuestMAC[:],
+		Name: l.Link, Alias: n.mark(machine), Gateway: l.Gateway, Guest: l.Addr, MAC: netd.GatewayMAC[:], GuestMAC: netd.GuestMAC[:],
 	}, func() error { return n.table.Wire(n.guest(l)) })
 	if err != nil {
 		return nil, failure(ctx, "opening the tap of machine "+machine, err)
@@ -200,7 +201,7 @@ func (n *Local) OpenTap(ctx context.Context, machine string) (*os.File, error) {
 }
 
 // SetPolicy implements Network.
-func (n *Local) SetPolicy(ctx context.Context, machine string, p policy.Policy) error {
+func (n *Network) SetPolicy(ctx context.Context, machine string, p policy.Policy) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (n *Local) SetPolicy(ctx context.Context, machine string, p policy.Policy) 
 }
 
 // Detach implements Network.
-func (n *Local) Detach(ctx context.Context, machine string) error {
+func (n *Network) Detach(ctx context.Context, machine string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, there := n.leases[machine]; !there {
@@ -239,7 +240,7 @@ func (n *Local) Detach(ctx context.Context, machine string) error {
 
 // detach goes the other way round: the tap first, the record last. The last
 // machine leaves the host as the first one found it.
-func (n *Local) detach(machine string) error {
+func (n *Network) detach(machine string) error {
 	l := n.leases[machine]
 	if err := tap.Delete(l.Link, n.mark(machine)); err != nil {
 		return err
@@ -262,7 +263,7 @@ func (n *Local) detach(machine string) error {
 }
 
 // leave takes away what all guests shared.
-func (n *Local) leave() error {
+func (n *Network) leave() error {
 	if err := n.closeLinks(); err != nil {
 		return err
 	}
@@ -274,36 +275,36 @@ func (n *Local) leave() error {
 }
 
 // List implements Network.
-func (n *Local) List(context.Context) ([]Lease, error) {
+func (n *Network) List(context.Context) ([]netd.Lease, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all := []Lease{}
+	all := []netd.Lease{}
 	for _, l := range n.leases {
 		all = append(all, l)
 	}
-	slices.SortFunc(all, func(a, b Lease) int { return cmp.Compare(a.Machine, b.Machine) })
+	slices.SortFunc(all, func(a, b netd.Lease) int { return cmp.Compare(a.Machine, b.Machine) })
 	return all, nil
 }
 
 // Get implements Network.
-func (n *Local) Get(ctx context.Context, machine string) (State, error) {
+func (n *Network) Get(ctx context.Context, machine string) (netd.State, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l, err := n.find(machine)
 	if err != nil {
-		return State{}, err
+		return netd.State{}, err
 	}
 	counters, err := n.table.Counters(l.Link)
 	if err != nil {
-		return State{}, failure(ctx, "reading counters of machine "+machine, err)
+		return netd.State{}, failure(ctx, "reading counters of machine "+machine, err)
 	}
 	_, ours, err := tap.Names(n.mark(machine))
 	if err != nil {
-		return State{}, failure(ctx, "looking for the tap of machine "+machine, err)
+		return netd.State{}, failure(ctx, "looking for the tap of machine "+machine, err)
 	}
-	s := State{Lease: l, Up: slices.Contains(ours, l.Link), Counters: []Counter{}}
+	s := netd.State{Lease: l, Up: slices.Contains(ours, l.Link), Counters: []netd.Counter{}}
 	for _, c := range counters {
-		s.Counters = append(s.Counters, Counter(c))
+		s.Counters = append(s.Counters, netd.Counter(c))
 	}
 	return s, nil
 }
