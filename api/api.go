@@ -92,4 +92,5 @@ type Aegis interface {
 	Copies
 	Workspaces
 	Files
+	Networks
 }

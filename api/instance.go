@@ -67,6 +67,7 @@ type InstanceSpec struct {
 	Kit     string     `json:"kit,omitempty"`
 	Idle    IdlePolicy `json:"idle_policy,omitempty"`
 	Terminal
+	NetworkSpec
 	// Workspace is the folder of the host that the guest has at /workspace: the
 	// absolute path of one that is there, or a name, for one that aegisd keeps
 	// and makes if need be. "auto" is one of the instance's own, which goes with
@@ -168,6 +169,8 @@ type Instance struct {
 	ActiveConnections int       `json:"active_connections"`
 	// UpdatedAt is when what is kept of it was written last.
 	UpdatedAt time.Time `json:"updated_at"`
+	// NetworkSpec is that of the spec.
+	NetworkSpec
 }
 
 // Event is one change that a client may follow.

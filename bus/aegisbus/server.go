@@ -62,7 +62,7 @@ func (s *Server) methods() bus.Methods {
 	all := bus.Methods{}
 	for _, part := range []bus.Methods{
 		s.instanceMethods(), s.lifeMethods(), s.execMethods(), s.logMethods(), s.copyMethods(),
-		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(),
+		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(), s.networkMethods(),
 	} {
 		maps.Copy(all, part)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 	"github.com/xfeldman/aegisvm/image/registry"
+	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/netbus"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
 	"github.com/xfeldman/aegisvm/vmm/manager"
@@ -27,8 +29,11 @@ type parts struct {
 	kernel   string
 	// workspaces is nil where none can be served.
 	workspaces instance.Workspaces
-	bus        *bus.Conn // nil in the standalone composition
-	close      func()
+	// network is nil where machines can have none; noNetwork says why.
+	network   netd.Network
+	noNetwork string
+	bus       *bus.Conn // nil in the standalone composition
+	close     func()
 }
 
 // compose wires the composition that the options ask for.
@@ -52,7 +57,8 @@ func composeSystem(ctx context.Context, o options, log *slog.Logger, level *slog
 	}
 	return parts{
 		name: "system", images: imagebus.NewClient(conn), machines: vmmbus.NewClient(conn),
-		kernel: guestKernel(o.share), bus: conn, close: func() { conn.Close() },
+		network: netbus.NewClient(conn),
+		kernel:  guestKernel(o.share), bus: conn, close: func() { conn.Close() },
 		workspaces: workspaces.New(workspaces.Config{
 			Named: filepath.Join(filepath.Dir(o.state), "workspaces"), Everybody: true,
 			State: filepath.Join(filepath.Dir(o.state), "mounts"), Connect: workspaces.Dial(o.fs), Log: log,
@@ -75,21 +81,25 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		images.Close()
 		return parts{}, err
 	}
+	network, noNetwork := openNetwork(ctx, o, log)
 	base, users := machineUsers()
 	machines, err := manager.Open(ctx, manager.Config{
 		Dir: filepath.Join(o.state, "machines"), Guest: filepath.Join(o.share, "guest"),
 		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker},
-		UIDBase: base, UIDs: users, Log: log,
+		Taps: network.taps(), UIDBase: base, UIDs: users, Log: log,
 	})
 	if err != nil {
+		network.close()
 		images.Close()
 		return parts{}, fmt.Errorf("opening the machine manager: %w", err)
 	}
 	return parts{
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
 		workspaces: ownWorkspaces(o, log),
+		network:    network.network(), noNetwork: noNetwork,
 		close: func() {
 			machines.Close()
+			network.close()
 			images.Close()
 		},
 	}, nil

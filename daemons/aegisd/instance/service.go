@@ -25,6 +25,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 	HostBoot string
 	// Workspaces is nil where none can be served.
 	Workspaces Workspaces
+	// Network is nil where machines can have none; NoNetwork says why.
+	Network   netd.Network
+	NoNetwork string
 }
 
 // Timings are how long things may take.
