@@ -10,8 +10,9 @@ import (
 )
 
 // counted lists, on a host, all that a run could leave behind: what monitors
-// and workers hold, machine directories, writable disks, logs, scopes, state
-// of workspaces, mounts and records. Both hold files of their machine, and nothing on their command
+// and workers hold, machine directories, writable disks, logs, scopes, state of
+// workspaces, taps, tables of rules, leases, mounts and records. Both hold files of
+// their machine, and nothing on their command
 // lines tells whose they are.
 const counted = `
 home=$1 ours=$2
@@ -22,6 +23,9 @@ count disks "find $home -path '*disks*' -type f -name 'i*' 2>/dev/null"
 count logs "find $home -path '*/logs/inst-*' 2>/dev/null"
 count scopes "systemctl list-units --plain --no-legend 'aegis-vm-*.scope' 2>/dev/null"
 count served "find $home/data/mounts $home/mounts -mindepth 1 -maxdepth 1 2>/dev/null"
+count taps "ip -o link show type tun 2>/dev/null | grep aegis"
+count rules "nft list tables 2>/dev/null | grep aegis"
+count leases "find $home/data/networks /run/aegis/net -type f 2>/dev/null"
 count mounts "grep aegis-vm /proc/mounts"
 `
 

@@ -5,6 +5,7 @@
 package nettest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -107,4 +108,22 @@ func (s *Space) Do(f func()) {
 		f()
 	}()
 	<-done
+}
+
+// Open is the namespace that a file such as /proc/PID/ns/net stands for.
+func Open(t testing.TB, path string) *Space {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return &Space{t: t, fd: fd}
+}
+
+// Path is a file that stands for the namespace as long as the test runs.
+func (s *Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.fd) }
+
+// World makes the namespace the host of a world.
+func (s *Space) World() (w *World) {
+	s.Do(func() { w = NewWorld(s.t) })
+	return w
 }

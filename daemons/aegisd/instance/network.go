@@ -126,21 +126,25 @@ func (o *owner) detach(ctx context.Context, machine string) error {
 	return nil
 }
 
-// sweepNetworks removes the networks of machines that are not there. One that
-// resists is tried again at the next start.
-func (s *Service) sweepNetworks(ctx context.Context, machines map[string]vmm.Info) {
+// sweepNetworks removes the networks of machines that are not there, beside all
+// else: netd may take long to start, or never come up. One that resists is tried
+// again at the next start.
+func (s *Service) sweepNetworks(machines map[string]vmm.Info) {
 	if s.Config.Network == nil {
 		return
 	}
-	leases, err := s.Config.Network.List(ctx)
-	if err != nil {
-		s.Log.Warn("networks cannot be listed", "error", err)
-	}
-	for _, l := range leases {
-		if _, there := machines[l.Machine]; !there {
-			s.Log.Warn("removing a network without a machine", "machine", l.Machine, "error", s.Config.Network.Detach(ctx, l.Machine))
+	s.tasks.Go(func() {
+		leases, err := s.Config.Network.List(s.ctx)
+		if err != nil && s.ctx.Err() == nil {
+			s.Log.Warn("networks cannot be listed", "error", err)
 		}
-	}
+		for _, l := range leases {
+			if _, there := machines[l.Machine]; there || s.ownerOf(l.Machine) != nil {
+				continue // it has one, or is a new one
+			}
+			s.Log.Warn("removing a network without a machine", "machine", l.Machine, "error", s.Config.Network.Detach(s.ctx, l.Machine))
+		}
+	})
 }
 
 // NetworkState implements api.Aegis.

@@ -21,7 +21,8 @@ import (
 type networks struct {
 	mu     sync.Mutex // guards the fields below
 	leases map[string]netd.Lease
-	down   error // what every call answers
+	down   error         // what every call answers
+	gone   chan struct{} // gets one when a machine is detached, if it is there
 }
 
 var _ netd.Network = (*networks)(nil)
@@ -64,7 +65,14 @@ func (n *networks) SetPolicy(_ context.Context, machine string, p egress.Policy)
 }
 
 func (n *networks) Detach(_ context.Context, machine string) error {
-	return n.with(machine, func(netd.Lease, bool) error { delete(n.leases, machine); return nil })
+	return n.with(machine, func(netd.Lease, bool) error {
+		delete(n.leases, machine)
+		select {
+		case n.gone <- struct{}{}:
+		default:
+		}
+		return nil
+	})
 }
 
 func (n *networks) Get(_ context.Context, machine string) (s netd.State, err error) {
@@ -132,7 +140,9 @@ func TestNetworksOfNobodyGo(t *testing.T) {
 	if _, err := w.networks.Attach(t.Context(), "m-gone", egress.Policy{}); err != nil {
 		t.Fatal(err)
 	}
+	w.networks.gone = make(chan struct{}, 1)
 	w.start()
+	<-w.networks.gone
 	if all, _ := w.networks.List(t.Context()); len(all) != 0 {
 		t.Errorf("left: %v", all)
 	}
