@@ -27,11 +27,12 @@ type Lease struct {
 	// Machine is whose it is, Link the name of its tap.
 	Machine string `json:"machine"`
 	Link    string `json:"link"`
-	// Addr is the guest's address, Gateway the host's on the link, which is
-	// also where its names are resolved.
-	Addr    netip.Addr    `json:"addr"`
-	Gateway netip.Addr    `json:"gateway"`
-	Policy  policy.Policy `json:"policy"`
+	// Addr is the guest's address, Gateway the host's on the link.
+	Addr    netip.Addr `json:"addr"`
+	Gateway netip.Addr `json:"gateway"`
+	// Resolver answers for names; the zero value where nobody does.
+	Resolver netip.Addr    `json:"resolver,omitzero"`
+	Policy   policy.Policy `json:"policy"`
 }
 
 // Counter is what one rule has counted for one machine.

@@ -156,7 +156,11 @@ func (n *Network) lease(machine string, p policy.Policy) (netd.Lease, error) {
 	if err != nil {
 		return netd.Lease{}, err
 	}
-	return netd.Lease{Machine: machine, Link: n.freeLink(all), Addr: at.addr, Gateway: at.gateway, Policy: p}, nil
+	l := netd.Lease{Machine: machine, Link: n.freeLink(all), Addr: at.addr, Gateway: at.gateway, Policy: p}
+	if n.options.DNS {
+		l.Resolver = l.Gateway
+	}
+	return l, nil
 }
 
 // freeLink is the first name that no link and no lease has.

@@ -107,8 +107,11 @@ func (b *boot) guestNetwork() *proto.Network {
 	if b.lease == nil {
 		return nil
 	}
-	gateway := b.lease.Gateway.AsSlice()
-	return &proto.Network{Address: b.lease.Addr.AsSlice(), Gateway: gateway, Resolvers: [][]byte{gateway}}
+	told := &proto.Network{Address: b.lease.Addr.AsSlice(), Gateway: b.lease.Gateway.AsSlice()}
+	if b.lease.Resolver.IsValid() {
+		told.Resolvers = [][]byte{b.lease.Resolver.AsSlice()}
+	}
+	return told
 }
 
 // detach takes the network of a machine that is gone.
