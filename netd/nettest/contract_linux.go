@@ -57,7 +57,9 @@ func refusals(t *testing.T, _ *World, n netd.Network) {
 		wantCode(t, fmt.Sprintf("attach %q", id), err, api.InvalidArgument)
 	}
 	for _, p := range []policy.Policy{
-		{Deny: true, Allow: []policy.Rule{{Internet: true}}}, {Allow: []policy.Rule{{}}}, {HostPorts: []uint16{0}},
+		{Deny: true, Allow: []policy.Rule{{Internet: true}}},
+		{Allow: []policy.Rule{{}}},
+		{HostPorts: []uint16{0}},
 		{Allow: []policy.Rule{{Prefix: netip.MustParsePrefix("169.254.169.254/32")}}},
 	} {
 		_, err := n.Attach(t.Context(), "m-bad", p)

@@ -59,8 +59,13 @@ func (b *base) vmap(name string) *nftables.Set {
 // sets are all, with the elements of the constant ones.
 func (b *base) sets() []setWith {
 	return []setWith{
-		{b.guests, nil}, {b.opened, nil}, {b.fromMap, nil}, {b.inMap, nil}, {b.toMap, nil},
-		{b.private, intervals(policy.Private)}, {b.pools, intervals(b.Pools)},
+		{b.guests, nil},
+		{b.opened, nil},
+		{b.fromMap, nil},
+		{b.inMap, nil},
+		{b.toMap, nil},
+		{b.private, intervals(policy.Private)},
+		{b.pools, intervals(b.Pools)},
 		{b.ported, []nftables.SetElement{{Key: []byte{unix.IPPROTO_TCP}}, {Key: []byte{unix.IPPROTO_UDP}}}},
 		{b.resolver, []nftables.SetElement{{Key: port16(53)}, {Key: port16(853)}}},
 	}

@@ -128,8 +128,12 @@ func (a *app) printNetwork(state api.NetworkState, out format) error {
 	text := &strings.Builder{}
 	w := tabwriter.NewWriter(text, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"Network", state.Network}, {"Egress", egressText(state)}, {"Host services", portsText(state.HostServices)},
-		{"Address", state.Address}, {"Gateway", state.Gateway}, {"Link", state.Link},
+		{"Network", state.Network},
+		{"Egress", egressText(state)},
+		{"Host services", portsText(state.HostServices)},
+		{"Address", state.Address},
+		{"Gateway", state.Gateway},
+		{"Link", state.Link},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(w, "%s:\t%s\n", row[0], row[1])

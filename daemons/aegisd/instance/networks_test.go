@@ -98,9 +98,11 @@ func (n *networks) List(context.Context) (all []netd.Lease, err error) {
 func (n *networks) OpenTap(context.Context, string) (*os.File, error) {
 	panic("fake machines have no taps")
 }
+
 func (n *networks) Guest(context.Context, netip.Addr) (netd.Lease, error) {
 	panic("aegisd does not ask whose an address is")
 }
+
 func (n *networks) Pin(context.Context, string, string, []netip.Addr, time.Duration) error {
 	panic("aegisd pins no names")
 }
@@ -175,7 +177,9 @@ func TestAHostWithoutNetworks(t *testing.T) {
 		t.Errorf("its network: %+v, %v", state, err)
 	}
 	for _, spec := range []api.NetworkSpec{
-		{Network: "nat"}, {Network: "host-services=80"}, {EgressPolicy: api.EgressPolicy{DenyEgress: true}},
+		{Network: "nat"},
+		{Network: "host-services=80"},
+		{EgressPolicy: api.EgressPolicy{DenyEgress: true}},
 		{EgressPolicy: api.EgressPolicy{AllowEgress: []string{"internet"}}},
 	} {
 		_, err := w.Create(t.Context(), api.Caller{}, api.InstanceSpec{Command: []string{"sleep"}, NetworkSpec: spec})
