@@ -256,7 +256,7 @@ func (n *Network) detach(machine string) error {
 		if err := n.leave(); err != nil {
 			return err
 		}
-	} else if err := n.table.Drop(l.Link); err != nil {
+	} else if err := n.table.Drop(n.guest(l)); err != nil {
 		return err
 	}
 	if err := n.records.remove(machine); err != nil {

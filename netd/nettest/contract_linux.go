@@ -3,6 +3,7 @@ package nettest
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -132,9 +133,16 @@ func taps(t *testing.T, _ *World, n netd.Network) {
 	}
 }
 
-func policies(t *testing.T, _ *World, n netd.Network) {
+func policies(t *testing.T, w *World, n netd.Network) {
 	ctx := t.Context()
-	g := plug(t, n, "m-1")
+	g := plug(t, n, "m-1") // for the second time
+	g.MAC = net.HardwareAddr{2, 1, 2, 3, 4, 5}
+	mark := g.Marker()
+	g.Send(g.UDP(Server, 7, mark))
+	g.MAC = netd.GuestMAC[:]
+	if leaks := w.Leaks(g, mark); len(leaks) > 0 {
+		t.Errorf("another hardware address on a tap that was opened again: %v", leaks)
+	}
 	must(t, n.SetPolicy(ctx, "m-1", policy.Policy{Allow: []policy.Rule{{Name: "example.com"}}}))
 	if g.reaches(Server, 7) {
 		t.Error("a name that nobody has asked for is open")

@@ -3,6 +3,7 @@ package nettest
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -28,11 +29,12 @@ type Guest struct {
 	Addr, Gateway netip.Addr
 	frames        chan []byte
 	marks         int
+	id            uint32 // no other guest with this address has it
 }
 
 // NewGuest reads from a tap until the test ends.
 func NewGuest(t testing.TB, f *os.File, mac, peer net.HardwareAddr, addr, gateway netip.Addr) *Guest {
-	g := &Guest{t: t, f: f, MAC: mac, Peer: peer, Addr: addr, Gateway: gateway, frames: make(chan []byte, 4096)}
+	g := &Guest{t: t, f: f, MAC: mac, Peer: peer, Addr: addr, Gateway: gateway, frames: make(chan []byte, 4096), id: rand.Uint32()}
 	t.Cleanup(func() { f.Close() })
 	go func() { // ends with the tap
 		defer close(g.frames)
@@ -62,7 +64,7 @@ func (g *Guest) Port() uint16 { return uint16(20000 + g.marks%40000) }
 // Marker is a text that no frame has had.
 func (g *Guest) Marker() []byte {
 	g.marks++
-	return fmt.Appendf(nil, "<%s marker %d>", g.Addr, g.marks)
+	return fmt.Appendf(nil, "<%s %x marker %d>", g.Addr, g.id, g.marks)
 }
 
 // Frame makes a frame of layers; lengths and checksums are right.

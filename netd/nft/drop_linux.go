@@ -7,8 +7,48 @@ import (
 	"github.com/google/nftables"
 )
 
-// Drop takes away all that is there of a guest.
-func (t *Table) Drop(link string) error {
+// Drop takes away all that is there of a guest whose link is gone. What is
+// there is known, unless somebody else has had a hand in it.
+func (t *Table) Drop(g Guest) error {
+	if t.dropKnown(g, true) == nil || t.dropKnown(g, false) == nil {
+		return nil
+	}
+	return t.dropFound(g.Link)
+}
+
+// dropKnown removes what Put and Wire have written; all of it or nothing. The
+// chain of a link stays behind it since Linux 6.16, before that it goes with it.
+func (t *Table) dropKnown(g Guest, wire bool) error {
+	return change("removing the rules of "+g.Link, func(c *nftables.Conn) error {
+		for set, e := range t.elements(g) {
+			if err := c.SetDeleteElements(set, []nftables.SetElement{{Key: e.Key}}); err != nil {
+				return err
+			}
+		}
+		chains := t.guestChains(g)
+		if wire {
+			chains = append(chains, t.wireChain(g))
+		}
+		for _, ch := range chains {
+			c.FlushChain(ch.Chain)
+		}
+		for _, ch := range chains {
+			c.DelChain(&nftables.Chain{Name: ch.Name, Table: ch.Table})
+		}
+		c.DelSet(g.pinSet(t.inet))
+		c.DelSet(g.portPinSet(t.inet))
+		for _, name := range guestCounters {
+			c.DeleteObject(t.object(t.inet, g.counter(name)))
+		}
+		for _, name := range wireCounters {
+			c.DeleteObject(t.object(t.netdev, g.counter(name)))
+		}
+		return nil
+	})
+}
+
+// dropFound removes whatever is there.
+func (t *Table) dropFound(link string) error {
 	have, err := t.read()
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ func (t *Table) Sync(guests []Guest, there func(link string) bool) error {
 	}
 	for _, link := range have.links() {
 		if !wanted[link] {
-			if err := t.Drop(link); err != nil {
+			if err := t.dropFound(link); err != nil {
 				return err
 			}
 		}
@@ -169,7 +169,18 @@ func (t *Table) Wire(g Guest) error {
 		for _, name := range wireCounters {
 			c.AddObj(t.object(t.netdev, g.counter(name)))
 		}
-		put(c, t.wireChain(g))
+		ch := t.wireChain(g)
+		left, err := c.ListChainsOfTableFamily(t.netdev.Family)
+		if err != nil {
+			return err
+		}
+		for _, old := range left { // of a link that has gone
+			if old.Table.Name == t.netdev.Name && old.Name == ch.Name {
+				c.FlushChain(old)
+				c.DelChain(&nftables.Chain{Name: ch.Name, Table: t.netdev})
+			}
+		}
+		put(c, ch)
 		return nil
 	})
 }
