@@ -223,6 +223,10 @@ type Status struct {
 	// Warnings are told to the user as they are, such as missing KVM; what
 	// is missing is among them.
 	Warnings []string `json:"warnings,omitempty"`
+	// Network is what an instance gets that asks for none, nat or none;
+	// NetworkNote says why it is none, or what is wrong with it.
+	Network     string `json:"network"`
+	NetworkNote string `json:"network_note,omitempty"`
 	// Kernel is the guest kernel in use.
 	Kernel string `json:"kernel"`
 	// Instances counts instances by phase.

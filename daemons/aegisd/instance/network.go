@@ -74,6 +74,18 @@ func (s *Service) networkOf(spec api.NetworkSpec) string {
 	return api.NetworkNAT
 }
 
+// networkStatus tells what network instances get, and what is wrong with it.
+func (s *Service) networkStatus(ctx context.Context) (network, note string) {
+	if s.Config.Network == nil {
+		return api.NetworkNone, s.Config.NoNetwork
+	}
+	support, err := s.Config.Network.Support(ctx)
+	if err != nil {
+		return api.NetworkNAT, err.Error()
+	}
+	return api.NetworkNAT, support.Missing
+}
+
 // admitNetwork refuses a network that this host cannot give.
 func (s *Service) admitNetwork(spec api.InstanceSpec) error {
 	if s.Config.Network != nil || s.networkOf(spec.NetworkSpec) == api.NetworkNone && len(spec.AllowEgress) == 0 && !spec.DenyEgress {
