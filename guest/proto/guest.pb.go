@@ -289,7 +289,7 @@ type Identity struct {
 	// MachineId becomes /etc/machine-id: 32 lower-case hex digits.
 	MachineId string `protobuf:"bytes,5,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
 	// Network is that of eth0; none is one that has no such link, or an address
-	// that it had before is taken away. Since version 1004.
+	// that it had before is taken away. Since version 1005.
 	Network       *Network `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -45,7 +45,7 @@ func (p Process) minor1001() bool {
 }
 
 // networkSince is the contract with which a guest can be told of a network.
-const networkSince = 1004
+const networkSince = 1005
 
 // Identify tells the guest who it is.
 func (s *Session) Identify(ctx context.Context, id *proto.Identity) error {
