@@ -63,6 +63,7 @@ programs:
 	$(GOBUILD) -buildmode=pie -o bin/aegis-vmmd ./daemons/vmmd
 	$(GOBUILD) -buildmode=pie -o bin/aegis-imaged ./daemons/imaged
 	$(GOBUILD) -buildmode=pie -o bin/aegis-routerd ./daemons/routerd
+	$(GOBUILD) -buildmode=pie -o bin/aegis-netd ./daemons/netd
 	$(GOBUILD) -buildmode=pie -o bin/aegis-vmm-worker ./daemons/vmm-worker
 	$(GOBUILD) -buildmode=pie -o bin/aegis-fsd ./daemons/fsd
 

@@ -93,4 +93,5 @@ type Aegis interface {
 	Workspaces
 	Files
 	Ports
+	Networks
 }

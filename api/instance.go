@@ -67,6 +67,7 @@ type InstanceSpec struct {
 	Kit     string     `json:"kit,omitempty"`
 	Idle    IdlePolicy `json:"idle_policy,omitempty"`
 	Terminal
+	NetworkSpec
 	// Workspace is the folder of the host that the guest has at /workspace: the
 	// absolute path of one that is there, or a name, for one that aegisd keeps
 	// and makes if need be. "auto" is one of the instance's own, which goes with
@@ -170,6 +171,8 @@ type Instance struct {
 	// UpdatedAt is when what is kept of it was written last.
 	UpdatedAt time.Time `json:"updated_at"`
 	Reach
+	// NetworkSpec is that of the spec.
+	NetworkSpec
 }
 
 // Event is one change that a client may follow.
@@ -222,6 +225,10 @@ type Status struct {
 	// Warnings are told to the user as they are, such as missing KVM; what
 	// is missing is among them.
 	Warnings []string `json:"warnings,omitempty"`
+	// Network is what an instance gets that asks for none, nat or none;
+	// NetworkNote says why it is none, or what is wrong with it.
+	Network     string `json:"network"`
+	NetworkNote string `json:"network_note,omitempty"`
 	// Kernel is the guest kernel in use.
 	Kernel string `json:"kernel"`
 	// Instances counts instances by phase.

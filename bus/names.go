@@ -21,6 +21,11 @@ const (
 	RouterName     = "org.aegisvm.Router1"
 	RouterPath     = dbus.ObjectPath("/org/aegisvm/Router1")
 	RouterManager  = "org.aegisvm.Router1.Manager"
+	NetworkName    = "org.aegisvm.Network1"
+	NetworkPath    = dbus.ObjectPath("/org/aegisvm/Network1")
+	NetworkManager = "org.aegisvm.Network1.Manager"
+	NetworkTaps    = "org.aegisvm.Network1.Taps"
+	NetworkNames   = "org.aegisvm.Network1.Names"
 	LogControlPath = dbus.ObjectPath("/org/freedesktop/LogControl1")
 )
 

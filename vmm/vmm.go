@@ -53,6 +53,9 @@ type Plan struct {
 	// MemoryMiB is the guest's memory, VCPUs the number of its processors.
 	MemoryMiB, VCPUs int
 	Disks            []Disk
+	// NIC is the tap of the guest's network device, which has the hardware
+	// address api.GuestMAC; nil is none. A driver uses it as it is.
+	NIC *os.File
 	// Console receives what the guest writes to its console.
 	Console *os.File
 	// Dir is the machine's own directory, for sockets of the driver.
@@ -175,6 +178,8 @@ type Spec struct {
 	// NR_CPUS.
 	MemoryMiB, VCPUs int
 	Disks            []Disk
+	// Network says that the machine has a network, which was attached before.
+	Network bool
 	// ReadyTimeout is how long the guest may take to ring; 0 means 60 s.
 	ReadyTimeout time.Duration
 	// Restore starts the machine from a snapshot.

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) api.Aegis) {
 		"a start without its secret fails by its name":     suite.secretMissing,
 		"a client that lost its session gets another":      suite.rejoin,
 		"the secrets of an instance can be replaced":       suite.secretUse,
+		"a network is told and its policy changed":         suite.network,
 		"an image is pulled, tagged, saved and loaded":     suite.images,
 		"a run pulls its image and keeps it":               suite.imageOnDemand,
 		"images that cannot be had are refused":            suite.imageRefusals,

@@ -27,6 +27,8 @@
 //	POST   /v1/secrets/rotate-key       rotate the key   200 {"status":"rotated"}
 //	POST   /v1/instances/{id}/rejoin    Upgrade          101, then a session
 //	PUT    /v1/instances/{id}/secrets   {"secrets":[..]} 200 {"secret_keys":[..],"restart_required":BOOL}
+//	GET    /v1/instances/{id}/network   its network      200 network
+//	PUT    /v1/instances/{id}/network   network policy   200 network
 //	GET    /v1/images                   images           200 [image]
 //	GET    /v1/images/{ref}             one image        200 image
 //	DELETE /v1/images/{ref}             remove           200 {"status":"deleted"}

@@ -57,6 +57,7 @@ func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 	for name, v := range map[string]any{
 		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{}, "Workspace": api.Workspace{},
+		"NetworkPolicy": api.NetworkPolicy{}, "NetworkState": api.NetworkState{}, "NetworkCounter": api.NetworkCounter{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},
 		"ExecSpec": api.ExecSpec{}, "ExecInfo": api.ExecInfo{}, "LogEntry": api.LogEntry{},
 		"FileEntry": api.FileEntry{}, "Blob": api.Blob{},

@@ -81,6 +81,8 @@ func (s *Server) instanceRoutes() map[string]http.HandlerFunc {
 		"POST /v1/secrets/rotate-key":    s.rotateKey,
 		"POST /v1/instances/{id}/rejoin": s.rejoin,
 		"PUT /v1/instances/{id}/secrets": s.useSecrets,
+		"GET /v1/instances/{id}/network": s.networkState,
+		"PUT /v1/instances/{id}/network": s.setNetworkPolicy,
 		"GET /v1/workspaces":             s.workspaces,
 		"DELETE /v1/workspaces/{name}":   s.removeWorkspace,
 		"POST /v1/workspaces/prune":      s.pruneWorkspaces,

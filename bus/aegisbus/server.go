@@ -64,7 +64,7 @@ func (s *Server) methods() bus.Methods {
 	all := bus.Methods{}
 	for _, part := range []bus.Methods{
 		s.instanceMethods(), s.lifeMethods(), s.execMethods(), s.logMethods(), s.copyMethods(),
-		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(), s.portMethods(),
+		s.imageMethods(), s.workspaceMethods(), s.fileMethods(), s.secretMethods(), s.portMethods(), s.networkMethods(),
 	} {
 		maps.Copy(all, part)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/xfeldman/aegisvm/image"
 	"github.com/xfeldman/aegisvm/image/imagebus"
 	"github.com/xfeldman/aegisvm/image/registry"
+	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/netbus"
 	"github.com/xfeldman/aegisvm/router"
 	"github.com/xfeldman/aegisvm/router/routerbus"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -32,8 +34,11 @@ type parts struct {
 	router     router.Router
 	// awaken gives the router of this process its waker.
 	awaken func(router.Waker)
-	bus    *bus.Conn // nil in the standalone composition
-	close  func()
+	// network is nil where machines can have none; noNetwork says why.
+	network   netd.Network
+	noNetwork string
+	bus       *bus.Conn // nil in the standalone composition
+	close     func()
 }
 
 // compose wires the composition that the options ask for.
@@ -57,7 +62,8 @@ func composeSystem(ctx context.Context, o options, log *slog.Logger, level *slog
 	}
 	return parts{
 		name: "system", images: imagebus.NewClient(conn), machines: vmmbus.NewClient(conn),
-		kernel: guestKernel(o.share), bus: conn, close: func() { conn.Close() },
+		network: netbus.NewClient(conn),
+		kernel:  guestKernel(o.share), bus: conn, close: func() { conn.Close() },
 		workspaces: workspaces.New(workspaces.Config{
 			Named: filepath.Join(filepath.Dir(o.state), "workspaces"), Everybody: true,
 			State: filepath.Join(filepath.Dir(o.state), "mounts"), Connect: workspaces.Dial(o.fs), Log: log,
@@ -81,13 +87,15 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		images.Close()
 		return parts{}, err
 	}
+	network, noNetwork := openNetwork(ctx, o, log)
 	base, users := machineUsers()
 	machines, err := manager.Open(ctx, manager.Config{
 		Dir: filepath.Join(o.state, "machines"), Guest: filepath.Join(o.share, "guest"),
 		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker},
-		UIDBase: base, UIDs: users, Log: log,
+		Taps: network.taps(), UIDBase: base, UIDs: users, Log: log,
 	})
 	if err != nil {
+		network.close()
 		images.Close()
 		return parts{}, fmt.Errorf("opening the machine manager: %w", err)
 	}
@@ -102,9 +110,11 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
 		workspaces: ownWorkspaces(o, log),
 		router:     ports, awaken: waker.set,
+		network: network.network(), noNetwork: noNetwork,
 		close: func() {
 			ports.Close()
 			machines.Close()
+			network.close()
 			images.Close()
 		},
 	}, nil

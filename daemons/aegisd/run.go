@@ -53,7 +53,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	printed := logs.New(logs.Config{Dir: filepath.Join(o.state, "logs"), Log: log})
 	defer printed.Close()
 	svc, err := instance.New(ctx, instance.Config{
-		Workspaces: p.workspaces, Router: p.router,
+		Workspaces: p.workspaces, Router: p.router, Network: p.network, NoNetwork: p.noNetwork,
 		Records: db, Images: p.images, Machines: p.machines, Log: log, Secrets: newSecrets(ctx, o, db, log),
 		Version: api.Version, Composition: p.name, Kernel: p.kernel, Logs: printed,
 		Timings: instance.Timings{Ready: o.ready},

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/xfeldman/aegisvm/bus"
+	"github.com/xfeldman/aegisvm/netd/netbus"
 	"github.com/xfeldman/aegisvm/vmm/drivers"
 	"github.com/xfeldman/aegisvm/vmm/manager"
 	"github.com/xfeldman/aegisvm/vmm/vmmbus"
@@ -46,7 +47,7 @@ func run(ctx context.Context, o options) error {
 	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
 		scopes := manager.NewScopes(conn, o.worker)
 		m, err := manager.Open(ctx, manager.Config{
-			Dir: o.dir, Guest: o.guest, Driver: d, Options: driver, Launcher: scopes,
+			Dir: o.dir, Guest: o.guest, Driver: d, Options: driver, Launcher: scopes, Taps: netbus.NewClient(conn),
 			UIDBase: uint32(o.uidBase), UIDs: uint32(o.uids), Log: log,
 		})
 		if err != nil {

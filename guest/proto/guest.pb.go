@@ -287,7 +287,10 @@ type Identity struct {
 	UnixNano   int64  `protobuf:"varint,3,opt,name=unix_nano,json=unixNano,proto3" json:"unix_nano,omitempty"`
 	InstanceId string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// MachineId becomes /etc/machine-id: 32 lower-case hex digits.
-	MachineId     string `protobuf:"bytes,5,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	MachineId string `protobuf:"bytes,5,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	// Network is that of eth0; none is one that has no such link, or an address
+	// that it had before is taken away. Since version 1005.
+	Network       *Network `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +360,76 @@ func (x *Identity) GetMachineId() string {
 	return ""
 }
 
+func (x *Identity) GetNetwork() *Network {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+// Network is the guest's end of a point-to-point link. Addresses are 4 bytes.
+type Network struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address is the guest's, Gateway what answers for all others.
+	Address []byte `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Gateway []byte `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	// Resolvers answer questions for names.
+	Resolvers     [][]byte `protobuf:"bytes,3,rep,name=resolvers,proto3" json:"resolvers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Network) Reset() {
+	*x = Network{}
+	mi := &file_guest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Network) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Network) ProtoMessage() {}
+
+func (x *Network) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Network.ProtoReflect.Descriptor instead.
+func (*Network) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Network) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Network) GetGateway() []byte {
+	if x != nil {
+		return x.Gateway
+	}
+	return nil
+}
+
+func (x *Network) GetResolvers() [][]byte {
+	if x != nil {
+		return x.Resolvers
+	}
+	return nil
+}
+
 type Time struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// UnixNano is the wall clock of the host; after 1970.
@@ -367,7 +440,7 @@ type Time struct {
 
 func (x *Time) Reset() {
 	*x = Time{}
-	mi := &file_guest_proto_msgTypes[4]
+	mi := &file_guest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -379,7 +452,7 @@ func (x *Time) String() string {
 func (*Time) ProtoMessage() {}
 
 func (x *Time) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[4]
+	mi := &file_guest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -392,7 +465,7 @@ func (x *Time) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Time.ProtoReflect.Descriptor instead.
 func (*Time) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{4}
+	return file_guest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Time) GetUnixNano() int64 {
@@ -438,7 +511,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +523,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[5]
+	mi := &file_guest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +536,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{5}
+	return file_guest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StartRequest) GetId() string {
@@ -564,7 +637,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +649,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[6]
+	mi := &file_guest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +662,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{6}
+	return file_guest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Tty) GetRows() uint32 {
@@ -622,7 +695,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +707,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[7]
+	mi := &file_guest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +720,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{7}
+	return file_guest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartResponse) GetPid() uint32 {
@@ -666,7 +739,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +751,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[8]
+	mi := &file_guest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +764,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{8}
+	return file_guest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WaitRequest) GetId() string {
@@ -715,7 +788,7 @@ type ExitStatus struct {
 
 func (x *ExitStatus) Reset() {
 	*x = ExitStatus{}
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +800,7 @@ func (x *ExitStatus) String() string {
 func (*ExitStatus) ProtoMessage() {}
 
 func (x *ExitStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[9]
+	mi := &file_guest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +813,7 @@ func (x *ExitStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExitStatus.ProtoReflect.Descriptor instead.
 func (*ExitStatus) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{9}
+	return file_guest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExitStatus) GetCode() uint32 {
@@ -774,7 +847,7 @@ type SignalRequest struct {
 
 func (x *SignalRequest) Reset() {
 	*x = SignalRequest{}
-	mi := &file_guest_proto_msgTypes[10]
+	mi := &file_guest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +859,7 @@ func (x *SignalRequest) String() string {
 func (*SignalRequest) ProtoMessage() {}
 
 func (x *SignalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[10]
+	mi := &file_guest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +872,7 @@ func (x *SignalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalRequest.ProtoReflect.Descriptor instead.
 func (*SignalRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{10}
+	return file_guest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignalRequest) GetId() string {
@@ -827,7 +900,7 @@ type ResizeRequest struct {
 
 func (x *ResizeRequest) Reset() {
 	*x = ResizeRequest{}
-	mi := &file_guest_proto_msgTypes[11]
+	mi := &file_guest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +912,7 @@ func (x *ResizeRequest) String() string {
 func (*ResizeRequest) ProtoMessage() {}
 
 func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[11]
+	mi := &file_guest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +925,7 @@ func (x *ResizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizeRequest.ProtoReflect.Descriptor instead.
 func (*ResizeRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{11}
+	return file_guest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResizeRequest) GetId() string {
@@ -886,7 +959,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_guest_proto_msgTypes[12]
+	mi := &file_guest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +971,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[12]
+	mi := &file_guest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +984,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{12}
+	return file_guest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListResponse) GetProcesses() []*ProcessInfo {
@@ -940,7 +1013,7 @@ type ProcessInfo struct {
 
 func (x *ProcessInfo) Reset() {
 	*x = ProcessInfo{}
-	mi := &file_guest_proto_msgTypes[13]
+	mi := &file_guest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1025,7 @@ func (x *ProcessInfo) String() string {
 func (*ProcessInfo) ProtoMessage() {}
 
 func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[13]
+	mi := &file_guest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1038,7 @@ func (x *ProcessInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessInfo.ProtoReflect.Descriptor instead.
 func (*ProcessInfo) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{13}
+	return file_guest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ProcessInfo) GetId() string {
@@ -1040,7 +1113,7 @@ type CopyOutRequest struct {
 
 func (x *CopyOutRequest) Reset() {
 	*x = CopyOutRequest{}
-	mi := &file_guest_proto_msgTypes[14]
+	mi := &file_guest_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1125,7 @@ func (x *CopyOutRequest) String() string {
 func (*CopyOutRequest) ProtoMessage() {}
 
 func (x *CopyOutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[14]
+	mi := &file_guest_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1138,7 @@ func (x *CopyOutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyOutRequest.ProtoReflect.Descriptor instead.
 func (*CopyOutRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{14}
+	return file_guest_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CopyOutRequest) GetId() string {
@@ -1105,7 +1178,7 @@ type CopyInRequest struct {
 
 func (x *CopyInRequest) Reset() {
 	*x = CopyInRequest{}
-	mi := &file_guest_proto_msgTypes[15]
+	mi := &file_guest_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1190,7 @@ func (x *CopyInRequest) String() string {
 func (*CopyInRequest) ProtoMessage() {}
 
 func (x *CopyInRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[15]
+	mi := &file_guest_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1203,7 @@ func (x *CopyInRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyInRequest.ProtoReflect.Descriptor instead.
 func (*CopyInRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{15}
+	return file_guest_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CopyInRequest) GetId() string {
@@ -1170,7 +1243,7 @@ type PoweroffRequest struct {
 
 func (x *PoweroffRequest) Reset() {
 	*x = PoweroffRequest{}
-	mi := &file_guest_proto_msgTypes[16]
+	mi := &file_guest_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1255,7 @@ func (x *PoweroffRequest) String() string {
 func (*PoweroffRequest) ProtoMessage() {}
 
 func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[16]
+	mi := &file_guest_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1268,7 @@ func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoweroffRequest.ProtoReflect.Descriptor instead.
 func (*PoweroffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{16}
+	return file_guest_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PoweroffRequest) GetGraceMs() uint32 {
@@ -1216,7 +1289,7 @@ const file_guest_proto_rawDesc = "" +
 	"\rHelloResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\aharness\x18\x02 \x01(\tR\aharness\x12\x17\n" +
-	"\aboot_id\x18\x03 \x01(\tR\x06bootId\"\x9d\x01\n" +
+	"\aboot_id\x18\x03 \x01(\tR\x06bootId\"\xd0\x01\n" +
 	"\bIdentity\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x18\n" +
 	"\aentropy\x18\x02 \x01(\fR\aentropy\x12\x1b\n" +
@@ -1224,7 +1297,12 @@ const file_guest_proto_rawDesc = "" +
 	"\vinstance_id\x18\x04 \x01(\tR\n" +
 	"instanceId\x12\x1d\n" +
 	"\n" +
-	"machine_id\x18\x05 \x01(\tR\tmachineId\"#\n" +
+	"machine_id\x18\x05 \x01(\tR\tmachineId\x121\n" +
+	"\anetwork\x18\x06 \x01(\v2\x17.aegis.guest.v1.NetworkR\anetwork\"[\n" +
+	"\aNetwork\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\fR\agateway\x12\x1c\n" +
+	"\tresolvers\x18\x03 \x03(\fR\tresolvers\"#\n" +
 	"\x04Time\x12\x1b\n" +
 	"\tunix_nano\x18\x01 \x01(\x03R\bunixNano\"\x8f\x03\n" +
 	"\fStartRequest\x12\x0e\n" +
@@ -1318,7 +1396,7 @@ func file_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_guest_proto_goTypes = []any{
 	(Lifetime)(0),           // 0: aegis.guest.v1.Lifetime
 	(Stdio)(0),              // 1: aegis.guest.v1.Stdio
@@ -1326,56 +1404,58 @@ var file_guest_proto_goTypes = []any{
 	(*HelloRequest)(nil),    // 3: aegis.guest.v1.HelloRequest
 	(*HelloResponse)(nil),   // 4: aegis.guest.v1.HelloResponse
 	(*Identity)(nil),        // 5: aegis.guest.v1.Identity
-	(*Time)(nil),            // 6: aegis.guest.v1.Time
-	(*StartRequest)(nil),    // 7: aegis.guest.v1.StartRequest
-	(*Tty)(nil),             // 8: aegis.guest.v1.Tty
-	(*StartResponse)(nil),   // 9: aegis.guest.v1.StartResponse
-	(*WaitRequest)(nil),     // 10: aegis.guest.v1.WaitRequest
-	(*ExitStatus)(nil),      // 11: aegis.guest.v1.ExitStatus
-	(*SignalRequest)(nil),   // 12: aegis.guest.v1.SignalRequest
-	(*ResizeRequest)(nil),   // 13: aegis.guest.v1.ResizeRequest
-	(*ListResponse)(nil),    // 14: aegis.guest.v1.ListResponse
-	(*ProcessInfo)(nil),     // 15: aegis.guest.v1.ProcessInfo
-	(*CopyOutRequest)(nil),  // 16: aegis.guest.v1.CopyOutRequest
-	(*CopyInRequest)(nil),   // 17: aegis.guest.v1.CopyInRequest
-	(*PoweroffRequest)(nil), // 18: aegis.guest.v1.PoweroffRequest
+	(*Network)(nil),         // 6: aegis.guest.v1.Network
+	(*Time)(nil),            // 7: aegis.guest.v1.Time
+	(*StartRequest)(nil),    // 8: aegis.guest.v1.StartRequest
+	(*Tty)(nil),             // 9: aegis.guest.v1.Tty
+	(*StartResponse)(nil),   // 10: aegis.guest.v1.StartResponse
+	(*WaitRequest)(nil),     // 11: aegis.guest.v1.WaitRequest
+	(*ExitStatus)(nil),      // 12: aegis.guest.v1.ExitStatus
+	(*SignalRequest)(nil),   // 13: aegis.guest.v1.SignalRequest
+	(*ResizeRequest)(nil),   // 14: aegis.guest.v1.ResizeRequest
+	(*ListResponse)(nil),    // 15: aegis.guest.v1.ListResponse
+	(*ProcessInfo)(nil),     // 16: aegis.guest.v1.ProcessInfo
+	(*CopyOutRequest)(nil),  // 17: aegis.guest.v1.CopyOutRequest
+	(*CopyInRequest)(nil),   // 18: aegis.guest.v1.CopyInRequest
+	(*PoweroffRequest)(nil), // 19: aegis.guest.v1.PoweroffRequest
 }
 var file_guest_proto_depIdxs = []int32{
-	1,  // 0: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
-	1,  // 1: aegis.guest.v1.StartRequest.stdout:type_name -> aegis.guest.v1.Stdio
-	1,  // 2: aegis.guest.v1.StartRequest.stderr:type_name -> aegis.guest.v1.Stdio
-	8,  // 3: aegis.guest.v1.StartRequest.terminal:type_name -> aegis.guest.v1.Tty
-	0,  // 4: aegis.guest.v1.StartRequest.lifetime:type_name -> aegis.guest.v1.Lifetime
-	15, // 5: aegis.guest.v1.ListResponse.processes:type_name -> aegis.guest.v1.ProcessInfo
-	0,  // 6: aegis.guest.v1.ProcessInfo.lifetime:type_name -> aegis.guest.v1.Lifetime
-	11, // 7: aegis.guest.v1.ProcessInfo.exit:type_name -> aegis.guest.v1.ExitStatus
-	3,  // 8: aegis.guest.v1.Guest.Hello:input_type -> aegis.guest.v1.HelloRequest
-	5,  // 9: aegis.guest.v1.Guest.SetIdentity:input_type -> aegis.guest.v1.Identity
-	6,  // 10: aegis.guest.v1.Guest.SetTime:input_type -> aegis.guest.v1.Time
-	7,  // 11: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
-	10, // 12: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
-	12, // 13: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
-	13, // 14: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
-	2,  // 15: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
-	16, // 16: aegis.guest.v1.Guest.CopyOut:input_type -> aegis.guest.v1.CopyOutRequest
-	17, // 17: aegis.guest.v1.Guest.CopyIn:input_type -> aegis.guest.v1.CopyInRequest
-	18, // 18: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
-	4,  // 19: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
-	2,  // 20: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
-	2,  // 21: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
-	9,  // 22: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
-	11, // 23: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
-	2,  // 24: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
-	2,  // 25: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
-	14, // 26: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
-	2,  // 27: aegis.guest.v1.Guest.CopyOut:output_type -> aegis.guest.v1.Empty
-	2,  // 28: aegis.guest.v1.Guest.CopyIn:output_type -> aegis.guest.v1.Empty
-	2,  // 29: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
-	19, // [19:30] is the sub-list for method output_type
-	8,  // [8:19] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	6,  // 0: aegis.guest.v1.Identity.network:type_name -> aegis.guest.v1.Network
+	1,  // 1: aegis.guest.v1.StartRequest.stdin:type_name -> aegis.guest.v1.Stdio
+	1,  // 2: aegis.guest.v1.StartRequest.stdout:type_name -> aegis.guest.v1.Stdio
+	1,  // 3: aegis.guest.v1.StartRequest.stderr:type_name -> aegis.guest.v1.Stdio
+	9,  // 4: aegis.guest.v1.StartRequest.terminal:type_name -> aegis.guest.v1.Tty
+	0,  // 5: aegis.guest.v1.StartRequest.lifetime:type_name -> aegis.guest.v1.Lifetime
+	16, // 6: aegis.guest.v1.ListResponse.processes:type_name -> aegis.guest.v1.ProcessInfo
+	0,  // 7: aegis.guest.v1.ProcessInfo.lifetime:type_name -> aegis.guest.v1.Lifetime
+	12, // 8: aegis.guest.v1.ProcessInfo.exit:type_name -> aegis.guest.v1.ExitStatus
+	3,  // 9: aegis.guest.v1.Guest.Hello:input_type -> aegis.guest.v1.HelloRequest
+	5,  // 10: aegis.guest.v1.Guest.SetIdentity:input_type -> aegis.guest.v1.Identity
+	7,  // 11: aegis.guest.v1.Guest.SetTime:input_type -> aegis.guest.v1.Time
+	8,  // 12: aegis.guest.v1.Guest.Start:input_type -> aegis.guest.v1.StartRequest
+	11, // 13: aegis.guest.v1.Guest.Wait:input_type -> aegis.guest.v1.WaitRequest
+	13, // 14: aegis.guest.v1.Guest.Signal:input_type -> aegis.guest.v1.SignalRequest
+	14, // 15: aegis.guest.v1.Guest.Resize:input_type -> aegis.guest.v1.ResizeRequest
+	2,  // 16: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
+	17, // 17: aegis.guest.v1.Guest.CopyOut:input_type -> aegis.guest.v1.CopyOutRequest
+	18, // 18: aegis.guest.v1.Guest.CopyIn:input_type -> aegis.guest.v1.CopyInRequest
+	19, // 19: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
+	4,  // 20: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
+	2,  // 21: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
+	2,  // 22: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
+	10, // 23: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
+	12, // 24: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
+	2,  // 25: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
+	2,  // 26: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
+	15, // 27: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
+	2,  // 28: aegis.guest.v1.Guest.CopyOut:output_type -> aegis.guest.v1.Empty
+	2,  // 29: aegis.guest.v1.Guest.CopyIn:output_type -> aegis.guest.v1.Empty
+	2,  // 30: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
+	20, // [20:31] is the sub-list for method output_type
+	9,  // [9:20] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_guest_proto_init() }
@@ -1389,7 +1469,7 @@ func file_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_proto_rawDesc), len(file_guest_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,21 +37,7 @@ func Serve(ctx context.Context, conn *bus.Conn, store image.Store, client string
 		return err
 	}
 	defer root.Unexport()
-	if err := conn.Claim(ctx, bus.ImageName); err != nil {
-		return err
-	}
-	if ready != nil {
-		ready()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-conn.Done():
-		if ctx.Err() != nil {
-			return nil // the connection ended with it
-		}
-		return api.Errorf(api.Unavailable, "the message bus went away")
-	}
+	return conn.Hold(ctx, bus.ImageName, ready)
 }
 
 type server struct{ store image.Store }

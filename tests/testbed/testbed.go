@@ -27,6 +27,8 @@ type Host struct {
 	// wrap turns a command into one that runs on the host.
 	wrap func(argv []string) []string
 	env  []string
+	// NetNS is a file that stands for its network namespace; empty for ours.
+	NetNS string
 	// Root is the host's file system as seen from here, Home the directory
 	// with its state, Socket that of aegisd's REST API.
 	Root, Home, Socket string
@@ -76,15 +78,23 @@ func Built(t testing.TB) string {
 
 // Standalone is this machine, with an AEGIS_HOME of the test's own. The
 // daemon is stopped, and its machines with it, when the test ends.
-func Standalone(t testing.TB) *Host {
+func Standalone(t testing.TB) *Host { return standalone(t, "") }
+
+// Apart is Standalone in the network namespace that a file stands for.
+func Apart(t testing.TB, netns string) *Host { return standalone(t, netns) }
+
+func standalone(t testing.TB, netns string) *Host {
 	t.Helper()
 	root := Built(t)
 	home := t.TempDir()
-	h := &Host{Name: "standalone", Root: "/", Home: home, Socket: filepath.Join(home, "aegisd.sock")}
+	h := &Host{Name: "standalone", NetNS: netns, Root: "/", Home: home, Socket: filepath.Join(home, "aegisd.sock")}
 	h.env = []string{"AEGIS_HOME=" + home, "AEGIS_ADDRESS=unix:" + h.Socket}
 	h.wrap = func(argv []string) []string {
 		if argv[0] == "aegis" {
 			argv = append([]string{filepath.Join(root, "bin/aegis")}, argv[1:]...)
+		}
+		if netns != "" {
+			argv = append([]string{"nsenter", "--net=" + netns, "--"}, argv...)
 		}
 		return argv
 	}
@@ -121,6 +131,7 @@ func (h *Host) boot(t testing.TB) {
 	t.Helper()
 	leader, cut := boot(t, h.Root)
 	h.cut = cut
+	h.NetNS = fmt.Sprintf("/proc/%d/ns/net", leader)
 	h.Socket = fmt.Sprintf("/proc/%d/root/run/aegis/aegisd.sock", leader)
 	h.wrap = func(argv []string) []string {
 		return append([]string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--"}, argv...)

@@ -2,8 +2,10 @@ package cloudhypervisor
 
 import (
 	"fmt"
+	"net"
 	"os"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/monitor"
 )
@@ -20,6 +22,7 @@ const cid = 3
 type wiring struct {
 	kernel, initramfs, events *os.File
 	disks                     []vmm.Disk
+	nic                       *os.File
 	// console is the path of a named pipe, vsock of the socket to be made.
 	console, vsock string
 	landlock       bool
@@ -49,6 +52,9 @@ func commandLine(p vmm.Plan, w wiring) (argv []string, files []*os.File) {
 			opt += ",readonly=on,sparse=off"
 		}
 		argv = append(argv, "--disk", opt)
+	}
+	if w.nic != nil {
+		argv = append(argv, "--net", fmt.Sprintf("fd=%d,mac=%s,id=net", inherit(w.nic), net.HardwareAddr(api.GuestMAC[:])))
 	}
 	return argv, files
 }

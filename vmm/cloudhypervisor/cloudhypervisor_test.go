@@ -150,6 +150,7 @@ func TestCommandLineNamesTheDescriptorsOfTheChild(t *testing.T) {
 	w := wiring{
 		kernel: f(), initramfs: f(), events: f(), console: "/d/console.pipe", vsock: "/d/v.sock", landlock: true,
 		disks: []vmm.Disk{{Role: vmm.RoleImage, ReadOnly: true, File: f()}, {Role: vmm.RoleOwn, File: f()}},
+		nic:   f(),
 	}
 	argv, files := commandLine(vmm.Plan{ID: "m", MemoryMiB: 512, VCPUs: 2}, w)
 	got := strings.Join(argv, " ")
@@ -157,12 +158,13 @@ func TestCommandLineNamesTheDescriptorsOfTheChild(t *testing.T) {
 		"--kernel /proc/self/fd/3 --initramfs /proc/self/fd/4 ", "--cpus boot=2 --memory size=512M ", "--event-monitor fd=5 ",
 		"--disk path=/proc/self/fd/6,image_type=raw,serial=image,id=image,readonly=on,sparse=off ",
 		"--disk path=/proc/self/fd/7,image_type=raw,serial=own,id=own", " --landlock",
+		" --net fd=8,mac=02:ae:91:50:00:02,id=net ",
 	} {
 		if !strings.Contains(got+" ", want) {
 			t.Errorf("%q is not in %q", want, got)
 		}
 	}
-	if len(files) != 5 {
-		t.Errorf("%d files are inherited, want 5", len(files))
+	if len(files) != 6 {
+		t.Errorf("%d files are inherited, want 6", len(files))
 	}
 }

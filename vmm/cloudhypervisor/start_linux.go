@@ -91,6 +91,7 @@ func (w *wires) lay(p vmm.Plan) error {
 		d.File = f
 		w.theirs.disks = append(w.theirs.disks, d)
 	}
+	w.theirs.nic = p.NIC
 	if w.events, w.theirs.events, err = os.Pipe(); err != nil {
 		return fmt.Errorf("making the pipe of events: %w", err)
 	}

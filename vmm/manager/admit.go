@@ -32,6 +32,9 @@ func (m *Manager) admit(ctx context.Context, s vmm.Spec) (vmm.Support, error) {
 	if err := admitSpec(s); err != nil {
 		return vmm.Support{}, err
 	}
+	if s.Network && m.config.Taps == nil {
+		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot have a network: nobody makes taps here", s.ID)
+	}
 	support, err := m.Support(ctx)
 	if err != nil {
 		return vmm.Support{}, err

@@ -40,12 +40,20 @@ type Config struct {
 	Options drivers.Options
 	// Launcher starts workers.
 	Launcher Launcher
+	// Taps opens the taps of machines that have a network; nil where none can.
+	Taps Taps
 	// UIDBase and UIDs are the range of users that jails take, one for each
 	// machine, as user and group; 0 means DefaultUIDBase and DefaultUIDs.
 	// Only root can give machines users: for all others both are 0.
 	UIDBase, UIDs uint32
 	Patience      Patience
 	Log           *slog.Logger
+}
+
+// Taps opens taps. netd.Network does.
+type Taps interface {
+	// OpenTap makes the tap of a machine, which lives as long as it is open.
+	OpenTap(ctx context.Context, machine string) (*os.File, error)
 }
 
 // Patience is how long workers are waited for. What is 0 has a default.

@@ -126,7 +126,7 @@ func (x *machine) notStarted(why error) {
 
 // launch brings the worker up and follows it.
 func (x *machine) launch(ctx context.Context, s vmm.Spec, r record) error {
-	files, err := x.lay(s, r)
+	files, err := x.lay(ctx, s, r)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (x *machine) launch(ctx context.Context, s vmm.Spec, r record) error {
 
 // lay makes the machine's files. They are copies or new, so that the caller
 // may close its own as soon as Start returns.
-func (x *machine) lay(s vmm.Spec, r record) (files worker.Files, err error) {
+func (x *machine) lay(ctx context.Context, s vmm.Spec, r record) (files worker.Files, err error) {
 	defer func() {
 		if err != nil {
 			files.Close()
@@ -189,6 +189,11 @@ func (x *machine) lay(s vmm.Spec, r record) (files worker.Files, err error) {
 			return files, fmt.Errorf("taking disk %q: %w", d.Role, err)
 		}
 		files.Disks = append(files.Disks, f)
+	}
+	if s.Network {
+		if files.Tap, err = x.manager.config.Taps.OpenTap(ctx, x.id); err != nil {
+			return files, fmt.Errorf("opening its tap: %w", err)
+		}
 	}
 	if s.Restore == nil {
 		return files, nil
@@ -225,7 +230,7 @@ func (x *machine) plan(s vmm.Spec) (worker.Plan, error) {
 	p := worker.Plan{
 		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: x.current().Accel, ClockKHz: x.clockKHz,
 		Kernel: kernel, Initramfs: initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
-		Restore: s.Restore != nil, ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
+		Network: s.Network, Restore: s.Restore != nil, ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
 		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.manager.strict},
 	}
 	for _, d := range s.Disks {

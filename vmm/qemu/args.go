@@ -3,9 +3,11 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/proto/link"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/monitor"
@@ -15,7 +17,7 @@ import (
 // every snapshot: a disk that a machine lacks leaves its bus empty, and bus 7
 // is free.
 const (
-	busNet    = 4 // for the network's issue
+	busNet    = 4
 	busSerial = 5
 	busRandom = 6
 )
@@ -47,6 +49,7 @@ type wiring struct {
 	// writes; otherwise it is mapped privately.
 	shared bool
 	disks  []vmm.Disk
+	nic    *os.File
 }
 
 // The ways to read and write disks.
@@ -81,6 +84,7 @@ func commandLine(p vmm.Plan, w wiring, acc accelerator) *args {
 	for _, d := range w.disks {
 		a.disk(d, acc.aio)
 	}
+	a.network(w.nic)
 	a.add("-device", fmt.Sprintf("virtio-serial-device,id=serial,max_ports=2,bus=virtio-mmio-bus.%d", busSerial))
 	a.add("-chardev", fmt.Sprintf("socket,id=console,fd=%d", a.inherit(w.console)),
 		"-device", "virtconsole,bus=serial.0,nr=0,chardev=console")
@@ -128,6 +132,15 @@ func (a *args) disk(d vmm.Disk, aio string) {
 	}
 	a.add("-blockdev", string(b), "-device", fmt.Sprintf("virtio-blk-device,drive=%s,serial=%s,bus=virtio-mmio-bus.%d",
 		name, name, slot(d.Role)))
+}
+
+// network adds the guest's network device, if it has one.
+func (a *args) network(tap *os.File) {
+	if tap == nil {
+		return
+	}
+	a.add("-netdev", fmt.Sprintf("tap,id=net,fd=%d,vhost=off", a.inherit(tap)),
+		"-device", fmt.Sprintf("virtio-net-device,netdev=net,mac=%s,bus=virtio-mmio-bus.%d", net.HardwareAddr(api.GuestMAC[:]), busNet))
 }
 
 // slot is the place of a role in vmm.Roles, -1 for one that is not there.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/monitor"
 )
 
 func line(p vmm.Plan, w wiring, acc accelerator) string {
@@ -45,6 +46,19 @@ func TestDevicesKeepTheirPlacesWhateverDisksThereAre(t *testing.T) {
 				t.Errorf("with %d disks: %q is missing", n, device)
 			}
 		}
+	}
+}
+
+func TestANetworkHasItsPlaceIfThereIsOne(t *testing.T) {
+	plan, tap := vmm.Plan{ID: "m", MemoryMiB: 128, VCPUs: 1}, files(1)[0]
+	if got := line(plan, wiring{}, accelerator{}); strings.Contains(got, "net") {
+		t.Errorf("without a tap: %s", got)
+	}
+	a := commandLine(plan, wiring{nic: tap}, accelerator{})
+	fd := strconv.Itoa(monitor.FirstFile + slices.Index(a.files, tap))
+	want := "-netdev tap,id=net,fd=" + fd + ",vhost=off -device virtio-net-device,netdev=net,mac=02:ae:91:50:00:02,bus=virtio-mmio-bus.4"
+	if got := strings.Join(a.argv, " "); !strings.Contains(got, want) {
+		t.Errorf("%q is not in %s", want, got)
 	}
 }
 

@@ -74,7 +74,7 @@ func (c *Client) undo(id string) {
 }
 
 func startArgs(s vmm.Spec) (bus.Args, error) {
-	spec, err := bus.ToDict(wireSpec{MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, ReadyTimeoutMS: s.ReadyTimeout.Milliseconds()})
+	spec, err := bus.ToDict(wireSpec{MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Network: s.Network, ReadyTimeoutMS: s.ReadyTimeout.Milliseconds()})
 	if err != nil {
 		return nil, err
 	}

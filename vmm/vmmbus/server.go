@@ -40,6 +40,7 @@ type (
 type wireSpec struct {
 	MemoryMiB      int   `json:"memory_mib"`
 	VCPUs          int   `json:"vcpus"`
+	Network        bool  `json:"network,omitempty"`
 	ReadyTimeoutMS int64 `json:"ready_timeout_ms,omitempty"`
 }
 
@@ -132,7 +133,7 @@ func (s *Server) start(ctx context.Context, r *bus.Request, id string, spec bus.
 	if err := bus.FromDictStrict(spec, &w); err != nil {
 		return nil, api.Errorf(api.InvalidArgument, "starting machine %q: %w", id, err)
 	}
-	v := vmm.Spec{ID: id, MemoryMiB: w.MemoryMiB, VCPUs: w.VCPUs, ReadyTimeout: time.Duration(w.ReadyTimeoutMS) * time.Millisecond}
+	v := vmm.Spec{ID: id, MemoryMiB: w.MemoryMiB, VCPUs: w.VCPUs, Network: w.Network, ReadyTimeout: time.Duration(w.ReadyTimeoutMS) * time.Millisecond}
 	for _, d := range disks {
 		v.Disks = append(v.Disks, vmm.Disk{Role: vmm.Role(d.Role), ReadOnly: d.ReadOnly, File: r.File(d.File)})
 	}

@@ -22,6 +22,9 @@ func diskFD(n int) int { return planFD + 4 + n }
 // files is how many descriptors follow that of the plan.
 func (p Plan) files() int {
 	n := 3 + len(p.Disks)
+	if p.Network {
+		n++
+	}
 	if p.Restore {
 		n += 2
 	}
@@ -70,6 +73,9 @@ func (p Plan) take() Files {
 	f := Files{Listener: file(SocketName), RunDir: file("run directory"), Console: file("console")}
 	for _, d := range p.Disks {
 		f.Disks = append(f.Disks, file("disk "+string(d.Role)))
+	}
+	if p.Network {
+		f.Tap = file("tap")
 	}
 	if p.Restore {
 		f.State, f.Memory = file("snapshot state"), file("snapshot memory")

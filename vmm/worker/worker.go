@@ -45,6 +45,8 @@ type Plan struct {
 	VCPUs     int    `json:"vcpus"`
 	// Disks are in the order of their descriptors.
 	Disks []Disk `json:"disks"`
+	// Network says that a tap follows the disks.
+	Network bool `json:"network,omitempty"`
 	// Restore says that two more descriptors follow: state and memory.
 	Restore bool `json:"restore,omitempty"`
 	// ReadyTimeout is how long the guest may take to ring.
@@ -91,6 +93,7 @@ type Files struct {
 	RunDir   *os.File
 	Console  *os.File // read and append
 	Disks    []*os.File
+	Tap      *os.File // with Plan.Network
 	State    *os.File // with Plan.Restore
 	Memory   *os.File
 }
@@ -105,6 +108,9 @@ func (f Files) Close() {
 // inOrder is the order in which a worker inherits them, from descriptor 4 on.
 func (f Files) inOrder() []*os.File {
 	all := append([]*os.File{f.Listener, f.RunDir, f.Console}, f.Disks...)
+	if f.Tap != nil {
+		all = append(all, f.Tap)
+	}
 	if f.State != nil {
 		all = append(all, f.State, f.Memory)
 	}
@@ -198,7 +204,7 @@ func (s *server) live(ctx context.Context) vmm.Exit {
 func (s *server) start(ctx context.Context) (vmm.Machine, error) {
 	p := vmm.Plan{
 		ID: s.plan.ID, Kernel: s.plan.Kernel, Initramfs: s.plan.Initramfs,
-		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir,
+		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir, NIC: s.files.Tap,
 	}
 	for i, d := range s.plan.Disks {
 		p.Disks = append(p.Disks, vmm.Disk{Role: d.Role, ReadOnly: d.ReadOnly, File: s.files.Disks[i]})

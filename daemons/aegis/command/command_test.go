@@ -118,7 +118,7 @@ func TestBadCommandLinesAreNamed(t *testing.T) {
 		code   int
 		stderr string // its first line
 	}{
-		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of attach, completion, cp, doctor, down, events, exec, image, instance, logs, run, secret, status, up, version, why, workspace`},
+		{[]string{"nosuch"}, 2, `unknown command "nosuch": expected one of attach, completion, cp, doctor, down, events, exec, image, instance, logs, network, run, secret, status, up, version, why, workspace`},
 		{[]string{"--nosuch"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "--nosuch", "--", "true"}, 2, "unknown flag: --nosuch"},
 		{[]string{"run", "-t", "true"}, 2, "-t: standard input is no terminal: leave -t out, or run it in a terminal"},

@@ -49,7 +49,7 @@ func complete(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = arguments(cmd)
 	}
-	flags := map[string]cobra.CompletionFunc{"secret": flagNames(secretNames), "env": completeEnv, "image": completeImage, "pull": completePolicy, "workspace": completeWorkspace}
+	flags := map[string]cobra.CompletionFunc{"secret": flagNames(secretNames), "env": completeEnv, "image": completeImage, "pull": completePolicy, "workspace": completeWorkspace, "network": completeNetwork}
 	for name, f := range flags {
 		if cmd.Flags().Lookup(name) != nil {
 			cmd.RegisterFlagCompletionFunc(name, f) // fails where the command has its own

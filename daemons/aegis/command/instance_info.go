@@ -77,6 +77,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Environment", strings.Join(slices.Sorted(maps.Keys(in.Env)), " ")},
 		{"Secrets", strings.Join(in.SecretKeys, " ")},
 		{"Workspace", printable(in.Workspace)},
+		{"Network", printable(in.Network)},
 		{"Workdir", printable(in.Workdir)},
 		{"User", in.User},
 		{"Hostname", in.Hostname},

@@ -53,7 +53,7 @@ where the system bus has it, else the one of ~/.aegis.`,
 	}
 	cmd.SetVersionTemplate("aegis {{.Version}}\n")
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	cmd.AddCommand(a.run(), a.up(), a.down(), a.status(), a.doctor(), a.version(), a.secret(), a.instance(), a.events(), a.why(), a.image(), a.exec(), a.attach(), a.logs(), a.copy(), a.workspace())
+	cmd.AddCommand(a.run(), a.up(), a.down(), a.status(), a.doctor(), a.version(), a.secret(), a.instance(), a.events(), a.why(), a.image(), a.exec(), a.attach(), a.logs(), a.copy(), a.workspace(), a.network())
 	complete(cmd)
 	return cmd
 }

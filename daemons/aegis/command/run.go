@@ -19,6 +19,7 @@ type runFlags struct {
 	pull                       pullPolicy
 	streamFlags
 	workspace      workspaceFlags
+	network        networkFlags
 	cpus           processors
 	memory, disk   memory
 	env            variables
@@ -84,6 +85,7 @@ func (f *runFlags) addFlags(cmd *cobra.Command) {
 	}
 	f.life.addFlags(cmd)
 	f.workspace.addFlags(cmd)
+	f.network.addFlags(cmd)
 }
 
 // runProgram connects the terminal, the signals and aegisd with package run.
@@ -147,8 +149,8 @@ func (f runFlags) spec(cmd *cobra.Command, argv []string) (api.InstanceSpec, err
 		return api.InstanceSpec{}, err
 	}
 	spec := api.InstanceSpec{
-		Workspace: workspace,
-		Handle:    f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
+		Workspace: workspace, NetworkSpec: f.network.spec(),
+		Handle: f.name, Command: argv, ImageRef: image, Pull: api.PullPolicy(f.pull), Env: f.env.literal, Workdir: f.workdir, User: f.user,
 		MemoryMB: int(f.memory), VCPUs: int(f.cpus), DiskMB: int(f.disk), TimeoutMS: f.timeout.Milliseconds(),
 		Secrets: f.env.secrets(), EnvSecrets: f.env.renamed(),
 	}

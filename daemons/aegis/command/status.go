@@ -91,11 +91,19 @@ func (a *app) printStatus(r report) {
 	fmt.Fprintf(w, "aegisd\t%s, version %s, %s, %s\n", st.Status, st.Version, st.Composition, r.Address)
 	fmt.Fprintf(w, "driver\t%s, %s\n", st.Backend, accelName(st.Accel))
 	fmt.Fprintf(w, "kernel\t%s\n", st.Kernel)
+	fmt.Fprintf(w, "network\t%s\n", networkText(st))
 	fmt.Fprintf(w, "machines\t%s\n", countText(st.Instances))
 	w.Flush()
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(a.out, "%s %s\n", paint(a.out, yellow, "WARNING:"), warning)
 	}
+}
+
+func networkText(st api.Status) string {
+	if st.NetworkNote == "" {
+		return st.Network
+	}
+	return st.Network + ": " + printable(st.NetworkNote)
 }
 
 // countText lists the phases that have instances.

@@ -72,6 +72,7 @@ func (h Host) Examine(ctx context.Context) []Finding {
 		{"mkfs.ext4", Host.mkfs},
 		{"disk space", Host.space},
 		{"tun", Host.tun},
+		{"network", Host.network},
 		{"cgroups", Host.cgroups},
 		{"jail", Host.jail},
 		{"systemd", Host.systemd},

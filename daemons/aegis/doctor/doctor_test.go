@@ -29,7 +29,7 @@ func goodHost(t *testing.T) Host {
 	return Host{
 		Share: filepath.Join(root, "share"), State: filepath.Join(root, "not/there/yet"), Root: root,
 		Daemon: func(context.Context) (api.Status, error) {
-			return api.Status{Version: "1", Composition: "system", Backend: "qemu", Accel: "kvm"}, nil
+			return api.Status{Version: "1", Composition: "system", Backend: "qemu", Accel: "kvm", Network: "nat"}, nil
 		},
 		Driver: func(context.Context) (vmm.Support, error) {
 			return vmm.Support{Driver: "qemu", Version: "7.2.22", Accel: "kvm"}, nil
@@ -104,6 +104,7 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 		{"no initramfs", remove("share/guest/lean/initramfs.cpio"), "guest kernel", Fail, "no kernel with an initramfs", "make build"},
 		{"no base image", remove("share/base"), "base image", Warn, "--image", "make base-image"},
 		{"no tun", remove("dev/net/tun"), "tun", Warn, "no network", "modprobe tun"},
+		{"no network", status(api.Status{Backend: "qemu", Accel: "kvm", Network: "none", NetworkNote: "CAP_NET_ADMIN is needed"}), "network", Warn, "none: CAP_NET_ADMIN", "as root"},
 		{"no cgroups", remove("sys/fs/cgroup"), "cgroups", Warn, "no limits", "cgroup2"},
 		{"no Landlock", lacks("Landlock"), "jail", Warn, "it lacks Landlock", "kernel with Landlock"},
 		{"no namespaces", func(h *Host) {

@@ -21,6 +21,21 @@ func (h Host) tun(context.Context) Finding {
 	return ok("%s", path)
 }
 
+// network tells whether machines can have one, as aegisd says.
+func (h Host) network(context.Context) Finding {
+	st := h.seen.status
+	switch {
+	case h.seen.statusErr != nil:
+		return ok("not known: aegisd did not answer")
+	case st.NetworkNote != "":
+		return Finding{
+			Level: Warn, Text: st.Network + ": " + st.NetworkNote,
+			Remedy: "run aegisd as root or as a service, on a kernel with nftables and /dev/net/tun, or start instances with --network none",
+		}
+	}
+	return ok("%s", st.Network)
+}
+
 // cgroups tells what limits machines can have.
 func (h Host) cgroups(context.Context) Finding {
 	root := filepath.Join("/", h.Root, "sys/fs/cgroup")

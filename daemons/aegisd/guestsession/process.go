@@ -44,8 +44,14 @@ func (p Process) minor1001() bool {
 	return p.Terminal != nil || p.Lifetime != proto.Lifetime_LIFETIME_FREE || p.Timeout != 0
 }
 
+// networkSince is the contract with which a guest can be told of a network.
+const networkSince = 1005
+
 // Identify tells the guest who it is.
 func (s *Session) Identify(ctx context.Context, id *proto.Identity) error {
+	if id.GetNetwork() != nil && s.version < networkSince {
+		return fmt.Errorf("telling the guest its network: %w", ErrOld)
+	}
 	return s.call(ctx, "telling the guest its identity", callTimeout, func(ctx context.Context) error {
 		_, err := s.guest.SetIdentity(ctx, id)
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/vmm"
 )
 
@@ -49,6 +50,7 @@ type boot struct {
 	heard vmm.State
 
 	serving sync.WaitGroup // the server of its workspace
+	lease   *netd.Lease    // of the machine's network; set before it starts
 }
 
 // newMachine names a machine that never was.

@@ -116,10 +116,14 @@ func (o *owner) startMachine(b *boot, img image.Image) error {
 		return fmt.Errorf("opening the disk: %w", err)
 	}
 	defer ownDisk.Close()
+	if err := o.attach(b); err != nil {
+		return err
+	}
 	o.emit(api.EventProgress, "booting")
 	o.note(api.LogStderr, "[aegis] booting")
 	_, err = o.svc.Machines.Start(b.ctx, vmm.Spec{
 		ID: b.machine, MemoryMiB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs, ReadyTimeout: o.svc.Timings.Ready,
+		Network: b.lease != nil,
 		Disks: []vmm.Disk{
 			{Role: vmm.RoleImage, ReadOnly: true, File: imageDisk},
 			{Role: vmm.RoleOwn, File: ownDisk},
@@ -153,7 +157,7 @@ func (o *owner) startProgram(b *boot, img image.Image, took *laps) (*guestsessio
 }
 
 func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Config, took *laps) (*api.Streams, error) {
-	if err := session.Identify(b.ctx, o.identity()); err != nil {
+	if err := session.Identify(b.ctx, o.identity(b)); err != nil {
 		return nil, err
 	}
 	took.lap("identity")
@@ -186,13 +190,13 @@ func (o *owner) startIn(b *boot, session *guestsession.Session, conf image.Confi
 
 // identity is what makes the machine this instance. Its machine id is a
 // function of the instance's, so that it is the same at every start.
-func (o *owner) identity() *proto.Identity {
+func (o *owner) identity(b *boot) *proto.Identity {
 	entropy := make([]byte, 32)
 	rand.Read(entropy)
 	sum := sha256.Sum256([]byte("aegis machine-id " + o.id))
 	return &proto.Identity{
 		Hostname: firstOf(o.spec.Hostname, firstOf(o.view.Load().Handle, o.id)), Entropy: entropy, UnixNano: time.Now().UnixNano(),
-		InstanceId: o.id, MachineId: hex.EncodeToString(sum[:16]),
+		InstanceId: o.id, MachineId: hex.EncodeToString(sum[:16]), Network: b.guestNetwork(),
 	}
 }
 

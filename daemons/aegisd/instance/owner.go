@@ -200,7 +200,7 @@ func (o *owner) publish() {
 		Hostname:   o.spec.Hostname, Labels: o.spec.Labels, Restart: o.spec.Restart,
 		Exposes: exposesWithDefaults(o.rec.Spec.Exposes), Kit: o.spec.Kit, Idle: o.spec.Idle,
 		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
-		Workspace: o.spec.Workspace,
+		Workspace: o.spec.Workspace, NetworkSpec: o.spec.NetworkSpec,
 		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
 		ActiveConnections: o.connections(), Reach: o.reach(),
 	})

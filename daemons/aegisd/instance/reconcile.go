@@ -38,6 +38,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 	s.removeOrphans(records, machines, disks)
 	s.removeOrphanLogs(records, logged)
 	s.sweepWorkspaces(ctx, machines)
+	s.sweepNetworks(machines)
 	for _, rec := range records {
 		s.restore(rec, machines)
 	}

@@ -154,7 +154,7 @@ func (o *owner) removeMachine(machine string) error {
 	if err != nil && api.CodeOf(err) != api.NotFound {
 		return fmt.Errorf("releasing machine %s: %w", machine, err)
 	}
-	return nil
+	return o.detach(ctx, machine)
 }
 
 func (o *owner) deleteDisk() error {

@@ -22,8 +22,10 @@ func (s *Service) Create(ctx context.Context, who api.Caller, spec api.InstanceS
 	if o := s.namesake(spec.Handle); o != nil {
 		return s.createAgain(ctx, o, spec)
 	}
-	if err := s.Limits.validate(spec); err != nil {
-		return api.Instance{}, err
+	for _, check := range []func(api.InstanceSpec) error{s.Limits.validate, s.admitNetwork} {
+		if err := check(spec); err != nil {
+			return api.Instance{}, err
+		}
 	}
 	refused := checkAble(spec)
 	if refused != nil && spec.AutoRemove {

@@ -25,6 +25,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/logs"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/router"
 	"github.com/xfeldman/aegisvm/vmm"
 )
@@ -60,6 +61,9 @@ type Config struct {
 	Workspaces Workspaces
 	// Router is nil where no port can be exposed.
 	Router router.Router
+	// Network is nil where machines can have none; NoNetwork says why.
+	Network   netd.Network
+	NoNetwork string
 }
 
 // Timings are how long things may take.
@@ -188,6 +192,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timings.CallTimeout)
 	defer cancel()
+	st.Network, st.NetworkNote = s.networkStatus(ctx)
 	sup, err := s.Machines.Support(ctx)
 	if err != nil {
 		st.Warnings = append(st.Warnings, "machine manager: "+err.Error())

@@ -40,7 +40,7 @@ func (l Limits) validate(given api.InstanceSpec) error {
 	spec := withDefaults(given)
 	for _, check := range []func(api.InstanceSpec) error{
 		checkHandle, checkCommand, checkEnv, checkPlace, l.checkSize, checkFlags, checkSecrets, checkWorkspace,
-		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull, checkTTY,
+		checkHostname, checkLabels, checkRestart, checkExposes, checkKit, checkIdle, checkPull, checkTTY, checkNetwork,
 	} {
 		if err := check(spec); err != nil {
 			return err

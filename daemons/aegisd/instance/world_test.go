@@ -21,6 +21,7 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/image"
+	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/router"
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake"
@@ -43,6 +44,8 @@ type world struct {
 	workspaces *servers
 	// late leads the ports of a service to it.
 	late *lateWaker
+	// networks is nil for a service that can give none.
+	networks *networks
 
 	*instance.Service
 	store *store.Store
@@ -57,7 +60,7 @@ func newWorld(t testing.TB) *world {
 		machines: newMachines(), images: newImages(t), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 30 * time.Second},
 	}
-	w.workspaces = newServers(t, filepath.Dir(w.path))
+	w.workspaces, w.networks = newServers(t, filepath.Dir(w.path)), newNetworks()
 	w.start()
 	t.Cleanup(func() {
 		w.kill()
@@ -101,8 +104,12 @@ func (w *world) tryStart() error {
 		db.Close()
 		return err
 	}
+	var network netd.Network
+	if w.networks != nil {
+		network = w.networks
+	}
 	svc, err := instance.New(ctx, instance.Config{
-		Workspaces: shared, Router: ports,
+		Workspaces: shared, Router: ports, Network: network, NoNetwork: "it has no rights",
 		Logs:    printed,
 		Records: records, Images: w.images, Machines: w.machines, HostBoot: w.hostBoot,
 		Limits: instance.Limits{MemoryMiB: 16384, CPUs: 4, Instances: 20}, Timings: w.timings, Clock: w.clock,
@@ -144,6 +151,11 @@ func (w *world) leftovers() string {
 	disks, _ := w.images.Disks(w.t.Context())
 	infos, _ := w.machines.List(w.t.Context())
 	rows, _ := w.store.All(w.t.Context())
+	if w.networks != nil {
+		if leases, _ := w.networks.List(w.t.Context()); len(leases) > 0 {
+			return fmt.Sprintf("networks %v", leases)
+		}
+	}
 	logged, _ := os.ReadDir(w.logs())
 	if err != nil || len(all)+len(disks)+len(infos)+len(rows)+len(logged) > 0 {
 		return fmt.Sprintf("instances %v disks %v machines %v rows %v logs %v %v", all, disks, infos, rows, logged, err)

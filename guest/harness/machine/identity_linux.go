@@ -3,6 +3,7 @@ package machine
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,13 @@ func (m *Machine) Identify(id *proto.Identity) error {
 	if err := unix.Sethostname([]byte(id.GetHostname())); err != nil {
 		return fmt.Errorf("setting the hostname: %w", err)
 	}
-	return writeNames("/", id)
+	if err := connect(id.GetNetwork()); err != nil {
+		return err
+	}
+	if err := writeNames("/", id); err != nil {
+		return err
+	}
+	return writeResolvers("/", id.GetNetwork())
 }
 
 // SetTime sets the clock.
@@ -87,7 +94,7 @@ func writeNames(root string, id *proto.Identity) error {
 	}
 	hosts := filepath.Join(root, "etc/hosts")
 	if b, err := os.ReadFile(hosts); err == nil {
-		files["etc/hosts"] = withHost(string(b), id.GetHostname())
+		files["etc/hosts"] = withHost(string(b), id)
 	}
 	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
 		return fmt.Errorf("naming the machine: %w", err)
@@ -100,19 +107,23 @@ func writeNames(root string, id *proto.Identity) error {
 	return nil
 }
 
-// own marks the line of /etc/hosts that is ours.
+// own marks the line of /etc/hosts that is ours; hostName ends the other one.
 const own = "127.0.1.1\t"
 
 // withHost makes the machine's own name resolve, so that no program waits for
-// a resolver to look it up.
-func withHost(hosts, name string) string {
+// a resolver to look it up, and that of the host.
+func withHost(hosts string, id *proto.Identity) string {
 	var out strings.Builder
 	for line := range strings.Lines(hosts) {
-		if !strings.HasPrefix(line, own) {
-			out.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+		line = strings.TrimSuffix(line, "\n")
+		if !strings.HasPrefix(line, own) && !strings.HasSuffix(line, "\t"+hostName) {
+			out.WriteString(line + "\n")
 		}
 	}
-	return out.String() + own + name + "\n"
+	if n := id.GetNetwork(); n != nil {
+		fmt.Fprintf(&out, "%s\t%s\n", net.IP(n.GetGateway()), hostName)
+	}
+	return out.String() + own + id.GetHostname() + "\n"
 }
 
 // replace writes a file that readers see whole.

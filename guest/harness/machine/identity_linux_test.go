@@ -56,11 +56,26 @@ func TestNamesAreWrittenWholeAndReplacedByTheNextIdentity(t *testing.T) {
 			map[string]string{"hostname": "clone\n", "machine-id": second + "\n", "hosts": "127.0.0.1 localhost\n127.0.1.1\tclone\n"},
 		},
 		{
+			"with a network", &proto.Identity{Hostname: "web", MachineId: second, Network: &proto.Network{
+				Address: []byte{10, 0, 0, 2}, Gateway: []byte{10, 0, 0, 1}, Resolvers: [][]byte{{10, 0, 0, 1}},
+			}},
+			map[string]string{
+				"hostname": "web\n", "machine-id": second + "\n", "resolv.conf": "nameserver 10.0.0.1\n",
+				"hosts": "127.0.0.1 localhost\n10.0.0.1\thost.aegis.internal\n127.0.1.1\tweb\n",
+			},
+		},
+		{
 			"one without a machine id leaves it", &proto.Identity{Hostname: "x"},
-			map[string]string{"hostname": "x\n", "machine-id": second + "\n", "hosts": "127.0.0.1 localhost\n127.0.1.1\tx\n"},
+			map[string]string{
+				"hostname": "x\n", "machine-id": second + "\n", "resolv.conf": "nameserver 10.0.0.1\n",
+				"hosts": "127.0.0.1 localhost\n127.0.1.1\tx\n",
+			},
 		},
 	} {
 		if err := writeNames(root, c.id); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if err := writeResolvers(root, c.id.GetNetwork()); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if diff := cmp.Diff(c.want, etc(t, root)); diff != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -171,6 +172,18 @@ func checkIdentity(r *proto.Identity) error {
 	id, err := hex.DecodeString(r.GetMachineId())
 	if r.GetMachineId() != "" && (err != nil || len(id) != machineIDLen/2 || hex.EncodeToString(id) != r.GetMachineId()) {
 		return status.Errorf(codes.InvalidArgument, "machine id %q: %d lower-case hex digits expected", r.GetMachineId(), machineIDLen)
+	}
+	return checkNetwork(r.GetNetwork())
+}
+
+func checkNetwork(n *proto.Network) error {
+	if n == nil {
+		return nil
+	}
+	for _, a := range append([][]byte{n.GetAddress(), n.GetGateway()}, n.GetResolvers()...) {
+		if addr, ok := netip.AddrFromSlice(a); !ok || !addr.Is4() || addr.IsUnspecified() {
+			return status.Errorf(codes.InvalidArgument, "network: %x is no address of IPv4", a)
+		}
 	}
 	return nil
 }

@@ -230,13 +230,14 @@ func TestNothingStartsBeforeAnIdentity(t *testing.T) {
 	_, err := h.control.Start(t.Context(), &proto.StartRequest{Id: "p", Argv: []string{"true"}})
 	wants(t, "start before the identity", err, codes.FailedPrecondition)
 	for name, change := range map[string]func(*proto.Identity){
-		"little entropy":       func(id *proto.Identity) { id.Entropy = id.Entropy[1:] },
-		"much entropy":         func(id *proto.Identity) { id.Entropy = make([]byte, 5000) },
-		"no hostname":          func(id *proto.Identity) { id.Hostname = "" },
-		"a hostname with line": func(id *proto.Identity) { id.Hostname = "a\nb" },
-		"a long hostname":      func(id *proto.Identity) { id.Hostname = strings.Repeat("a", 65) },
-		"an odd machine id":    func(id *proto.Identity) { id.MachineId = "12345" },
-		"a shouted machine id": func(id *proto.Identity) { id.MachineId = strings.ToUpper(id.MachineId) },
+		"little entropy":         func(id *proto.Identity) { id.Entropy = id.Entropy[1:] },
+		"much entropy":           func(id *proto.Identity) { id.Entropy = make([]byte, 5000) },
+		"no hostname":            func(id *proto.Identity) { id.Hostname = "" },
+		"a hostname with line":   func(id *proto.Identity) { id.Hostname = "a\nb" },
+		"a long hostname":        func(id *proto.Identity) { id.Hostname = strings.Repeat("a", 65) },
+		"a network that is none": func(id *proto.Identity) { id.Network = &proto.Network{Address: []byte{10, 0}} },
+		"an odd machine id":      func(id *proto.Identity) { id.MachineId = "12345" },
+		"a shouted machine id":   func(id *proto.Identity) { id.MachineId = strings.ToUpper(id.MachineId) },
 	} {
 		id := identity()
 		change(id)

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package nettest is only for Linux.
+package nettest

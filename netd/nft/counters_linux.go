@@ -1,0 +1,85 @@
+package nft
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// Counter is what one rule has counted since the guest got its network.
+type Counter struct {
+	Name           string
+	Packets, Bytes uint64
+}
+
+// Counters are those of a link, in the order in which a packet meets them.
+func (t *Table) Counters(link string) ([]Counter, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	order := append(slices.Clone(wireCounters), guestCounters...)
+	all := make([]Counter, 0, len(order))
+	for _, table := range []*nftables.Table{t.netdev, t.inet} {
+		objects, err := c.GetNamedObjects(table)
+		if err != nil {
+			return nil, fmt.Errorf("nftables: reading counters of %s: %w", link, err)
+		}
+		for _, o := range objects {
+			if counter, ok := counterOf(link, o); ok {
+				all = append(all, counter)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Counter) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
+	return all, nil
+}
+
+func counterOf(link string, o nftables.Obj) (Counter, bool) {
+	n, ok := o.(*nftables.NamedObj)
+	if !ok {
+		return Counter{}, false
+	}
+	name, mine := strings.CutPrefix(n.Name, link+"-")
+	value, counts := n.Obj.(*expr.Counter)
+	if !mine || !counts {
+		return Counter{}, false
+	}
+	return Counter{name, value.Packets, value.Bytes}, true
+}
+
+// Opened are the links that SetOpened has named.
+func (t *Table) Opened() ([]string, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	elements, err := t.elementsOf(c, t.opened)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, e := range elements {
+		all = append(all, strings.TrimRight(string(e.Key), "\x00"))
+	}
+	return all, nil
+}
+
+// SetOpened names the links that forward for guests alone: what comes from
+// them and is not for a guest is dropped.
+func (t *Table) SetOpened(links []string) error {
+	return change("naming opened links", func(c *nftables.Conn) error {
+		c.FlushSet(t.opened)
+		var elements []nftables.SetElement
+		for _, link := range links {
+			elements = append(elements, nftables.SetElement{Key: name16(link)})
+		}
+		if len(elements) == 0 {
+			return nil
+		}
+		return c.SetAddElements(t.opened, elements)
+	})
+}

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package nft is only for Linux.
+package nft

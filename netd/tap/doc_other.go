@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package tap is only for Linux.
+package tap
