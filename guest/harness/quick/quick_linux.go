@@ -41,7 +41,9 @@ func Read(c syscall.RawConn, b []byte) (n int, err error) {
 	return n, err
 }
 
-// Write writes all of b.
+// Write writes all of b. The scheduler knows of it: the kernel's buffers for what
+// is written may have to be waited for when memory is short, and others must go
+// on meanwhile, as what they carry may free it.
 func Write(c syscall.RawConn, b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -49,9 +51,12 @@ func Write(c syscall.RawConn, b []byte) (n int, err error) {
 	var failed error
 	err = c.Write(func(fd uintptr) bool {
 		for n < len(b) {
-			m := 0
-			if m, failed = Call(syscall.SYS_WRITE, fd, unsafe.Pointer(&b[n]), len(b)-n); failed != nil {
-				return failed != syscall.EAGAIN
+			m, err := syscall.Write(int(fd), b[n:])
+			if err == syscall.EINTR {
+				continue
+			}
+			if failed = err; err != nil {
+				return err != syscall.EAGAIN
 			}
 			n += m
 		}

@@ -36,6 +36,10 @@ const (
 	onTheWay   = "2048"
 )
 
+// wsize bounds one write: with the kernel's own 1 MiB a machine with little memory
+// has too much of it in buffers of sockets, and kills a program for want of it.
+const wsize = 128 << 10
+
 // maxStreams is how many streams of the host may wait to be used.
 const maxStreams = 4
 
@@ -89,7 +93,7 @@ func (r *Relay) Mount(path string) error {
 		return fmt.Errorf("making the mount point: %w", err)
 	}
 	options := fmt.Sprintf("vers=3,proto=tcp,port=%d,mountvers=3,mountproto=tcp,mountport=%d,addr=%s,mountaddr=%s,"+
-		"nolock,hard,sec=sys,timeo=600,retrans=2", port, port, address, address)
+		"nolock,hard,sec=sys,timeo=600,retrans=2,wsize=%d", port, port, address, address, wsize)
 	if err := unix.Mount(address+":/", path, "nfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return fmt.Errorf("mounting the workspace on %s: %w", path, err)
 	}
