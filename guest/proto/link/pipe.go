@@ -180,11 +180,14 @@ func (c *conn) Write(b []byte) (int, error) {
 // begins with a header of its own, as if yamux had written so many smaller
 // ones: what follows it is aligned in all of them.
 func (c *conn) data(b []byte) error {
+	if uint64(len(b)) > uint64(c.left) {
+		return errFrame
+	}
 	for len(b) > 0 {
 		if err := c.room(muxHeader + 1); err != nil {
 			return err
 		}
-		n := min(len(b), headLen+MaxWrite-len(c.p.frame), int(c.left))
+		n := min(len(b), headLen+MaxWrite-len(c.p.frame))
 		binary.BigEndian.PutUint32(c.head[muxLenOffset:], uint32(n))
 		c.p.frame = append(append(c.p.frame, c.head[:]...), b[:n]...)
 		binary.BigEndian.PutUint16(c.head[muxFlagsAt:], 0) // they are said once
