@@ -74,6 +74,11 @@ func (c *Conn) end() error {
 // fewest frames.
 const MaxWrite = maxBody - muxHeader
 
+// burst is how much goes to yamux at once: each time two goroutines take turns,
+// which costs an emulated processor as much as copying a frame does. What other
+// streams have to say waits for it, and a session holds a copy of it.
+const burst = 4 * MaxWrite
+
 // Write writes all of b, waiting for the reader where it is slow. It returns
 // an error that wraps syscall.EPIPE when the other side reads no more.
 func (c *Conn) Write(b []byte) (n int, err error) {
@@ -81,7 +86,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		if c.stopped.Load() {
 			return n, syscall.EPIPE
 		}
-		m, err := c.stream.Write(b[:min(len(b), MaxWrite)])
+		m, err := c.stream.Write(b[:min(len(b), burst)])
 		n += m
 		if err != nil {
 			return n, c.explain(err)

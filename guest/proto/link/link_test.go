@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -301,5 +302,55 @@ func TestTheDoorbellIsHeardAmongNoiseAndLeavesTheRest(t *testing.T) {
 	quiet, _ := pair(t)
 	if err := AwaitDoorbell(ctx, quiet); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a silent guest: %v", err)
+	}
+}
+
+// sink keeps what is written to it, one item a write.
+type sink struct{ writes [][]byte }
+
+func (s *sink) Write(b []byte) (int, error) {
+	s.writes = append(s.writes, bytes.Clone(b))
+	return len(b), nil
+}
+func (*sink) Read([]byte) (int, error) { return 0, io.EOF }
+func (*sink) Close() error             { return nil }
+
+func TestABodyOfManyFramesHasAHeaderInEach(t *testing.T) {
+	out := &sink{}
+	c := &conn{p: newPipe(out, nil)}
+	body := make([]byte, 2*MaxWrite+9)
+	rand.Read(body)
+	opens, begins := header(muxTypeWindow, muxSYN, 0), header(muxTypeData, 2, uint32(len(body)))
+	for _, b := range [][]byte{opens, begins, body[:7], body[7:], header(muxTypeWindow, 0, 1)} {
+		if n, err := c.Write(b); n != len(b) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	var flags []uint16
+	var got, want []byte
+	for i, w := range out.writes {
+		f, n, err := decode(w)
+		if err != nil || n != len(w) {
+			t.Fatalf("write %d is no whole frame: %v", i, err)
+		}
+		if i == 0 {
+			f.body = bytes.TrimPrefix(f.body, opens) // it waited for what follows
+		}
+		if i == len(out.writes)-1 {
+			want = f.body
+			break
+		}
+		h := f.body[:muxHeader]
+		flags = append(flags, binary.BigEndian.Uint16(h[muxFlagsAt:]))
+		if n := binary.BigEndian.Uint32(h[muxLenOffset:]); int(n) != len(f.body)-muxHeader {
+			t.Errorf("frame %d has %d bytes and says %d", i, len(f.body)-muxHeader, n)
+		}
+		got = append(got, f.body[muxHeader:]...)
+	}
+	if !bytes.Equal(got, body) || !bytes.Equal(want, header(muxTypeWindow, 0, 1)) {
+		t.Errorf("%d bytes or others went out, then %x", len(got), want)
+	}
+	if !slices.Equal(flags, []uint16{2, 0, 0, 0}) {
+		t.Errorf("the flags of the parts are %v, want those of the whole once", flags)
 	}
 }

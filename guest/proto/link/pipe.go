@@ -105,8 +105,9 @@ type conn struct {
 	next *epoch
 	// err is what else ended Read.
 	err error
-	// left is how much of the body of the yamux frame being written is
-	// still to come; guarded by p.wmu.
+	// head is the header of the data frame of yamux's that is being written,
+	// left how much of its body is still to come; guarded by p.wmu.
+	head [muxHeader]byte
 	left uint32
 }
 
@@ -153,32 +154,58 @@ const (
 func (c *conn) Write(b []byte) (int, error) {
 	c.p.wmu.Lock()
 	defer c.p.wmu.Unlock()
-	if c.epoch != c.p.current {
+	switch {
+	case c.epoch != c.p.current:
 		return 0, errSuperseded
-	}
-	n, opens := len(b), false
-	if c.left > 0 {
-		c.left -= min(c.left, uint32(n))
-	} else if n == muxHeader && b[muxTypeOffset] == muxTypeData {
+	case c.left > 0:
+		return len(b), c.data(b)
+	case len(b) != muxHeader:
+		return 0, errFrame // yamux writes a header alone
+	case b[muxTypeOffset] == muxTypeData && binary.BigEndian.Uint32(b[muxLenOffset:]) > 0:
+		copy(c.head[:], b)
 		c.left = binary.BigEndian.Uint32(b[muxLenOffset:])
-	} else if n == muxHeader {
-		opens = binary.BigEndian.Uint16(b[muxFlagsAt:])&muxSYN != 0
+		return len(b), nil
+	}
+	if err := c.room(muxHeader); err != nil {
+		return 0, err
+	}
+	c.p.frame = append(c.p.frame, b...)
+	if binary.BigEndian.Uint16(b[muxFlagsAt:])&muxSYN != 0 {
+		return len(b), nil
+	}
+	return len(b), c.flush()
+}
+
+// data sends the next part of a body, in as many frames as it takes. Each
+// begins with a header of its own, as if yamux had written so many smaller
+// ones: what follows it is aligned in all of them.
+func (c *conn) data(b []byte) error {
+	if uint64(len(b)) > uint64(c.left) {
+		return errFrame
 	}
 	for len(b) > 0 {
-		room := headLen + maxBody - len(c.p.frame)
-		part := b[:min(room, len(b))]
-		c.p.frame = append(c.p.frame, part...)
-		b = b[len(part):]
-		if len(c.p.frame) == headLen+maxBody {
-			if err := c.flush(); err != nil {
-				return 0, err
-			}
+		if err := c.room(muxHeader + 1); err != nil {
+			return err
+		}
+		n := min(len(b), headLen+MaxWrite-len(c.p.frame))
+		binary.BigEndian.PutUint32(c.head[muxLenOffset:], uint32(n))
+		c.p.frame = append(append(c.p.frame, c.head[:]...), b[:n]...)
+		binary.BigEndian.PutUint16(c.head[muxFlagsAt:], 0) // they are said once
+		c.left -= uint32(n)
+		b = b[n:]
+		if err := c.flush(); err != nil {
+			return err
 		}
 	}
-	if c.left > 0 || opens {
-		return n, nil
+	return nil
+}
+
+// room sends the frame being made if it has no room for n bytes more.
+func (c *conn) room(n int) error {
+	if len(c.p.frame)+n <= headLen+maxBody {
+		return nil
 	}
-	return n, c.flush()
+	return c.flush()
 }
 
 // flush sends the frame being made.
