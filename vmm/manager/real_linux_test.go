@@ -134,7 +134,7 @@ func TestAShutdownLetsTheGuestLeaveInOrder(t *testing.T) {
 		if i.State != vmm.StateEnded {
 			continue
 		}
-		if i.Exit.Reason != vmm.ReasonPoweroff {
+		if i.Exit.Reason != vmm.ReasonShutdown {
 			t.Errorf("exit %+v", i.Exit)
 		}
 		return
