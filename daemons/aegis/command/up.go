@@ -48,18 +48,31 @@ func (a *app) startDaemon(ctx context.Context) error {
 			}
 		}
 	}
-	client, err := connect.Open(ctx, t)
-	if err != nil {
-		return err
+	st, err := daemonStatus(ctx, t)
+	if running && api.CodeOf(err) == api.Unavailable {
+		// It was about to go: a killed one has its name for a moment longer.
+		done = "aegisd is running"
+		if err := d.Start(ctx); err != nil {
+			return err
+		}
+		st, err = daemonStatus(ctx, t)
 	}
-	defer client.Close()
-	st, err := client.Status(ctx)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.out, "%s: version %s, %s, %s (%s)\n", done, st.Version, st.Composition, st.Backend, accelName(st.Accel))
 	a.warn(st.Warnings)
 	return nil
+}
+
+// daemonStatus asks the aegisd of a target how it is.
+func daemonStatus(ctx context.Context, t connect.Target) (api.Status, error) {
+	client, err := connect.Open(ctx, t)
+	if err != nil {
+		return api.Status{}, err
+	}
+	defer client.Close()
+	return client.Status(ctx)
 }
 
 // chosen is the target, how its aegisd is started, and whether it runs.
