@@ -117,7 +117,7 @@ func leftExec(t *testing.T, h *testbed.Host) {
 	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 5 || got.stdout != "kept\n" {
 		t.Errorf("attach: exit %d, %q, %q", got.code, got.stdout, got.stderr)
 	}
-	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 125 {
+	if got := aegis(t, h, nil, "exec", "--attach", id, "web"); got.code != 125 || !strings.Contains(got.stderr, id) {
 		t.Errorf("attach after the end: exit %d, %q", got.code, got.stderr)
 	}
 }

@@ -60,7 +60,7 @@ func (c *Client) with(ctx context.Context, ref string, open func(context.Context
 	case err != nil:
 		return outcome(err)
 	case end.gone != nil:
-		return c.explainExec(ctx, ref, rest)
+		return c.explainExec(ctx, ref, *id, rest)
 	case end.lost != nil:
 		return Failed, end.lost
 	}
@@ -78,7 +78,7 @@ func awaitRest(ctx context.Context, session *os.File) error {
 
 // explainExec finds out what became of a program whose machine went before it,
 // once rest says that it is known.
-func (c *Client) explainExec(ctx context.Context, ref string, rest func(context.Context) error) (int, error) {
+func (c *Client) explainExec(ctx context.Context, ref, id string, rest func(context.Context) error) (int, error) {
 	if err := c.await(ctx, 1, rest); err != nil {
 		return outcome(err)
 	}
@@ -89,7 +89,7 @@ func (c *Client) explainExec(ctx context.Context, ref string, rest func(context.
 	case err != nil:
 		return Failed, fmt.Errorf("lost the program and aegisd with it: %w", err)
 	case in.Phase == api.PhaseRunning:
-		return Failed, errors.New("lost the connection to the program, or another client took it")
+		return Failed, fmt.Errorf("lost the connection to the program %s: it has ended meanwhile, or another client took it", id)
 	case in.LastError != "":
 		return Failed, errors.New(in.LastError)
 	default:
