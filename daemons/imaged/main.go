@@ -54,15 +54,8 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	defer store.Close()
-	defer context.AfterFunc(ctx, func() { _ = bus.NotifyStopping() })()
-	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
-		if err := conn.ExportLogControl("aegis-imaged", level); err != nil {
-			return err
-		}
-		return imagebus.Serve(ctx, conn, store, o.client, func() {
-			if err := bus.NotifyReady(); err != nil {
-				log.Error("systemd was not told", "error", err)
-			}
-		})
+	service := bus.Service{Name: "aegis-imaged", Address: o.bus, Log: log, Level: level}
+	return service.Stay(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		return imagebus.Serve(ctx, conn, store, o.client, service.Ready)
 	})
 }

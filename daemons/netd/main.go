@@ -51,15 +51,8 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	defer network.Close()
-	defer context.AfterFunc(ctx, func() { _ = bus.NotifyStopping() })()
-	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
-		if err := conn.ExportLogControl("aegis-netd", level); err != nil {
-			return err
-		}
-		return netbus.Serve(ctx, conn, network, o.callers, func() {
-			if err := bus.NotifyReady(); err != nil {
-				log.Error("systemd was not told", "error", err)
-			}
-		})
+	service := bus.Service{Name: "aegis-netd", Address: o.bus, Log: log, Level: level}
+	return service.Stay(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		return netbus.Serve(ctx, conn, network, o.callers, service.Ready)
 	})
 }

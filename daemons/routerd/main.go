@@ -62,11 +62,8 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = bus.NotifyStopping() })()
-	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
-		if err := conn.ExportLogControl("aegis-routerd", level); err != nil {
-			return err
-		}
+	service := bus.Service{Name: "aegis-routerd", Address: o.bus, Log: log, Level: level}
+	return service.Stay(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		return routerbus.Serve(ctx, conn, ports, uids, bus.NotifyReady)
 	})
 }
