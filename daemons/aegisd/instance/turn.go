@@ -42,14 +42,8 @@ func (o *owner) turnTo(ctx context.Context, to api.Phase) error {
 		if err != nil || t == nil {
 			return err
 		}
-		select {
-		case <-t.done:
-		case <-o.gone:
-			return api.Errorf(api.NotFound, "instance %s was deleted", o.id)
-		case <-ctx.Done():
-			return interrupted(ctx)
-		case <-o.svc.ctx.Done():
-			return errClosing()
+		if err := o.await(ctx, t.done); err != nil {
+			return err
 		}
 		if t.to == to {
 			return t.err

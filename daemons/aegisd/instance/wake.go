@@ -76,7 +76,7 @@ func (o *owner) rouse(ctx context.Context, renew bool) error {
 	}
 }
 
-// await waits for a change of what clients see.
+// await waits until changed is closed, or nothing can come of it any more.
 func (o *owner) await(ctx context.Context, changed <-chan struct{}) error {
 	select {
 	case <-changed:
