@@ -53,7 +53,7 @@ func TestASecretIsInItsProgramAndNowhereElse(t *testing.T) {
 	onEveryHost(t, func(t *testing.T, h *testbed.Host) {
 		value := canary()
 		state := map[string]string{"standalone": h.Home, "system": "/var/lib/aegis"}[h.Name]
-		events, cancel := context.WithCancel(context.Background())
+		events, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		told := beside(events, t, h, "events", "-o", "json")
 		must(t, h, value+"\n", "secret", "set", "KEY", "-")

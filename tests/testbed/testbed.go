@@ -134,7 +134,9 @@ func (h *Host) boot(t testing.TB) {
 	h.NetNS = fmt.Sprintf("/proc/%d/ns/net", leader)
 	h.Socket = fmt.Sprintf("/proc/%d/root/run/aegis/aegisd.sock", leader)
 	h.wrap = func(argv []string) []string {
-		return append([]string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--"}, argv...)
+		// nsenter stays outside as the parent: who kills that means the program.
+		enter := []string{"nsenter", "--all", "--target", strconv.Itoa(leader), "--", "setpriv", "--pdeathsig", "KILL", "--"}
+		return append(enter, argv...)
 	}
 }
 
