@@ -1,6 +1,9 @@
 package connect
 
 import (
+	"context"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -61,6 +64,29 @@ func TestChooseFindsTheSystemsDaemonOnTheBus(t *testing.T) {
 	t.Setenv("AEGIS_HOME", "/h")
 	if got, err := Choose(t.Context()); err != nil || got.Home != "/h" {
 		t.Errorf("AEGIS_HOME is stronger: %+v, %v", got, err)
+	}
+}
+
+func TestABusThatDoesNotAnswerIsNoReasonToTakeAnotherDaemon(t *testing.T) {
+	silent, err := net.Listen("unix", filepath.Join(t.TempDir(), "bus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+silent.Addr().String())
+	t.Setenv("AEGIS_ADDRESS", "")
+	t.Setenv("AEGIS_HOME", "")
+	t.Setenv("HOME", "/home/me")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := silent.Accept(); err == nil {
+			cancel() // somebody has run out of patience
+			defer conn.Close()
+			<-t.Context().Done()
+		}
+	}()
+	if got, err := Choose(ctx); api.CodeOf(err) != api.Unavailable {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

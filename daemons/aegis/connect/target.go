@@ -4,6 +4,7 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ func (t Target) Standalone() bool { return t.Home != "" }
 // Choose picks the target: what AEGIS_ADDRESS says; with AEGIS_HOME set, the
 // standalone aegisd of that home; the system bus where org.aegisvm.Aegis1 is
 // on it or can be started; else the standalone aegisd in ~/.aegis. Errors are
-// api.InvalidArgument.
+// api.InvalidArgument, or api.Unavailable for a bus that does not answer.
 func Choose(ctx context.Context) (Target, error) {
 	t, conn, err := choose(ctx)
 	if conn != nil {
@@ -63,7 +64,11 @@ func choose(ctx context.Context) (Target, *bus.Conn, error) {
 		return t, nil, err
 	}
 	if os.Getenv("AEGIS_HOME") == "" {
-		if conn := onSystemBus(ctx); conn != nil {
+		conn, err := onSystemBus(ctx)
+		if err != nil {
+			return Target{}, nil, err
+		}
+		if conn != nil {
 			return Target{Bus: "system"}, conn, nil
 		}
 	}
@@ -109,20 +114,30 @@ func parse(address string) (Target, error) {
 }
 
 // onSystemBus connects to the system bus if aegisd is on it or can be started
-// by it. A machine without a bus has no such thing.
-func onSystemBus(ctx context.Context) *bus.Conn {
+// by it; nil where there is no bus or no such aegisd. A bus that is there and
+// does not answer is an error: the aegisd of a home would be the wrong one.
+func onSystemBus(ctx context.Context) (*bus.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx) // the connection ends with it
 	patience := time.AfterFunc(busTimeout, cancel)
 	conn, err := bus.Dial(ctx, "")
 	if err != nil {
-		cancel()
-		return nil
+		defer cancel()
+		return nil, silent(ctx, nil)
 	}
 	there, err := conn.HasOwner(ctx, bus.AegisName)
-	if err != nil || !there || !patience.Stop() {
-		conn.Close()
-		cancel()
+	if err == nil && there && patience.Stop() {
+		return conn, nil
+	}
+	conn.Close()
+	defer cancel()
+	return nil, silent(ctx, err)
+}
+
+// silent is the error for a system bus that took too long, or err.
+func silent(ctx context.Context, err error) error {
+	if err == nil && ctx.Err() == nil {
 		return nil
 	}
-	return conn
+	return api.Errorf(api.Unavailable, "the system bus does not say whether aegisd is there: try again, or name it with AEGIS_ADDRESS: %w",
+		cmp.Or(err, context.Cause(ctx)))
 }

@@ -29,6 +29,7 @@ type boot struct {
 	powerless  chan struct{} // closed when the machine is known to have ended
 	hurry      chan struct{} // closed when an orderly end must not wait
 	released   chan struct{} // closed when nothing is left
+	left       error         // why something is, set before
 	followed   chan struct{} // closed when its program is not followed any more; nil before it runs
 	awake      chan struct{} // closed while the guest can answer; the owner's, see turn
 

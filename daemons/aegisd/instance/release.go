@@ -188,6 +188,7 @@ func (o *owner) onReleased(b *boot, err error) {
 	o.commitRest()
 	o.tellRestart()
 	o.log.Rest()
+	b.left = err
 	close(b.released)
 	if err != nil && o.removing {
 		o.giveUpRemoving(err)

@@ -206,7 +206,7 @@ func (s *Service) Stop(ctx context.Context, ref string) (api.Instance, error) {
 	}
 	select {
 	case <-b.released:
-		return *o.view.Load(), nil
+		return *o.view.Load(), atBoundary(b.left)
 	case <-o.gone:
 		return *o.view.Load(), nil
 	case <-ctx.Done():
