@@ -29,6 +29,8 @@ type fakeAegis struct {
 	// rejoining, if set, answers Rejoin; without it there is nothing to
 	// rejoin.
 	rejoining chan func() (*os.File, error)
+	// asked, if set, is called when the record is asked for.
+	asked func()
 
 	mu        sync.Mutex // guards the fields below
 	record    api.Instance
@@ -149,6 +151,9 @@ func (f *fakeAegis) Signal(_ context.Context, _ string, signal int) error {
 }
 
 func (f *fakeAegis) Get(context.Context, string) (api.Instance, error) {
+	if f.asked != nil {
+		f.asked()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.record, f.getErr

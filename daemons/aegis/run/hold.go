@@ -29,16 +29,30 @@ func (c *Client) hold(ctx context.Context, id string, streams *api.Streams) *hol
 	h := &hold{letGo: cancel, ended: make(chan struct{})}
 	session := streams.Session
 	streams.Session = nil
-	go func() { // ends with ctx, or when there is nothing to rejoin
-		for session != nil {
-			readToEnd(ctx, session)
-			close(h.ended)
-			if session = c.rejoin(ctx, id); session != nil {
-				h.renew()
-			}
-		}
-	}()
+	if session != nil {
+		go c.keep(ctx, id, h, session) // ends with ctx
+	}
 	return h
+}
+
+// keep holds a session, and the next one. The last one is closed only when it
+// is given up: a client that has left is told nothing more, not even why its
+// program ended.
+func (c *Client) keep(ctx context.Context, id string, h *hold, session *os.File) {
+	for {
+		readToEnd(ctx, session)
+		close(h.ended)
+		next := c.rejoin(ctx, id)
+		if next == nil {
+			<-ctx.Done()
+		}
+		session.Close()
+		if next == nil {
+			return
+		}
+		session = next
+		h.renew()
+	}
 }
 
 func (h *hold) renew() {
@@ -62,14 +76,10 @@ func (h *hold) awaitEnd(ctx context.Context) error {
 	return nil
 }
 
-// readToEnd returns when a session has ended, or ctx, and closes it.
+// readToEnd returns when a session has ended, or ctx, which closes it.
 func readToEnd(ctx context.Context, session *os.File) {
 	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer func() {
-		if stop() {
-			session.Close()
-		}
-	}()
+	defer stop()
 	var buf [1]byte
 	for {
 		if n, err := session.Read(buf[:]); n == 0 || err != nil {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/proto"
 )
@@ -60,6 +62,27 @@ func TestRunGetsTheReasonFromTheNextDaemon(t *testing.T) {
 		session.Close()
 	}
 	if got, err := newCaller(t, f).run(t, api.InstanceSpec{}); got != 125 || text(err) != "the guest's kernel panicked" {
+		t.Errorf("exit code %d, %v", got, err)
+	}
+}
+
+// An instance goes when its client has left, and its reason with it.
+func TestRunDoesNotLeaveBeforeItHasTheReason(t *testing.T) {
+	f := &fakeAegis{}
+	f.program = func(g *guest) {
+		f.asked = func() {
+			fds := []unix.PollFd{{Fd: int32(g.session.Fd()), Events: unix.POLLIN}}
+			if n, err := unix.Poll(fds, 0); n != 0 || err != nil {
+				t.Errorf("it has left before it asked: %v, %v", fds[0].Revents, err)
+			}
+		}
+		f.set(func(f *fakeAegis) {
+			f.record = api.Instance{ID: "inst-1", Phase: api.PhaseFailed, LastError: "killed"}
+		})
+		g.closeStreams()
+		unix.Shutdown(int(g.session.Fd()), unix.SHUT_WR)
+	}
+	if got, err := newCaller(t, f).run(t, api.InstanceSpec{}); got != 125 || text(err) != "killed" {
 		t.Errorf("exit code %d, %v", got, err)
 	}
 }
