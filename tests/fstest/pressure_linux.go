@@ -102,6 +102,24 @@ func unused() (int64, error) {
 	return kib << 10, err
 }
 
+// differs tells which bytes are wrong.
+func differs(got, want []byte) string {
+	first, last, zeros := -1, 0, 0
+	for i := range got {
+		if got[i] == want[i] {
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		last = i
+		if got[i] == 0 {
+			zeros++
+		}
+	}
+	return fmt.Sprintf("bytes %d to %d, %d of them are zero", first, last, zeros)
+}
+
 func writeSynced(path string, size int64) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -126,8 +144,11 @@ func writeSynced(path string, size int64) error {
 	got := make([]byte, 1<<20)
 	for i := range size >> 20 {
 		fill(i)
-		if _, err := f.ReadAt(got, i<<20); err != nil || !bytes.Equal(got, block) {
-			return fmt.Errorf("MiB %d is not what was written, %w", i, err)
+		if _, err := f.ReadAt(got, i<<20); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, block) {
+			return fmt.Errorf("MiB %d is not what was written: %s", i, differs(got, block))
 		}
 	}
 	fmt.Println("all there")

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +36,16 @@ const firstUnprivileged = 1024
 const (
 	congestion = "/proc/sys/fs/nfs/nfs_congestion_kb"
 	onTheWay   = "2048"
+)
+
+// What programs may have written that is not on the host yet: a share of the
+// memory within bounds in bytes. The kernel's own share, a fifth, follows a
+// sudden loss of free memory only within seconds, and until then all that could
+// be reclaimed is on its way and programs are killed.
+const (
+	dirtyShare = 32
+	dirtyFloor = 4 << 20
+	dirtyLimit = 32 << 20
 )
 
 // wsize bounds one write: with the kernel's own 1 MiB a machine with little memory
@@ -98,6 +110,31 @@ func (r *Relay) Mount(path string) error {
 		return fmt.Errorf("mounting the workspace on %s: %w", path, err)
 	}
 	r.mounted = path
+	if err := bound(path); err != nil {
+		r.log("workspace: " + err.Error()) // likewise
+	}
+	return nil
+}
+
+// bound makes programs wait that have written too much, by the limits of the
+// mount's own backing device. Kernels before 6.2 do not have them.
+func bound(path string) error {
+	var st unix.Stat_t
+	var memory unix.Sysinfo_t
+	if err := errors.Join(unix.Stat(path, &st), unix.Sysinfo(&memory)); err != nil {
+		return fmt.Errorf("bounding what is not written back: %w", err)
+	}
+	dirty := min(max(uint64(memory.Totalram)*uint64(memory.Unit)/dirtyShare, dirtyFloor), dirtyLimit)
+	device := fmt.Sprintf("/sys/class/bdi/%d:%d/", unix.Major(st.Dev), unix.Minor(st.Dev))
+	for _, set := range [][2]string{{"strict_limit", "1"}, {"max_bytes", strconv.FormatUint(dirty, 10)}} {
+		err := os.WriteFile(device+set[0], []byte(set[1]), 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("bounding what is not written back: %w", err)
+		}
+	}
 	return nil
 }
 
