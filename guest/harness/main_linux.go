@@ -19,6 +19,7 @@ import (
 	"github.com/xfeldman/aegisvm/guest/harness/channel"
 	"github.com/xfeldman/aegisvm/guest/harness/machine"
 	"github.com/xfeldman/aegisvm/guest/harness/process"
+	"github.com/xfeldman/aegisvm/guest/harness/quick"
 	"github.com/xfeldman/aegisvm/guest/harness/service"
 	"github.com/xfeldman/aegisvm/guest/harness/uevent"
 	"github.com/xfeldman/aegisvm/guest/harness/workspace"
@@ -55,6 +56,9 @@ func run(root *boot.Root) error {
 	outlive()
 	if err := boot.Early(); err != nil {
 		return err
+	}
+	if err := quick.Slacken(); err != nil {
+		say(err.Error()) // it is slower without
 	}
 	events, err := uevent.Listen()
 	if err != nil {
