@@ -6,13 +6,24 @@ import (
 )
 
 // checkAble refuses the start of what this version can only keep. Every start
-// asks it and nothing else does: what becomes possible is deleted here.
-func checkAble(spec api.InstanceSpec) error {
+// asks it, and who opens ports: what becomes possible is deleted here.
+func checkAble(spec api.InstanceSpec) error { return able(spec.Kit, spec.Idle) }
+
+// offered are the ports that an instance is to have: those of its record,
+// unless nothing can ever be behind them.
+func offered(in *api.Instance) []api.Expose {
+	if able(in.Kit, in.Idle) != nil {
+		return nil
+	}
+	return in.Exposes
+}
+
+func able(kit string, idle api.IdlePolicy) error {
 	missing := ""
 	switch {
-	case spec.Kit != "":
+	case kit != "":
 		missing = "kit (--kit): this aegisd cannot start kits yet"
-	case spec.Idle != "":
+	case idle != "":
 		missing = "idle_policy (--idle): this aegisd cannot put guests to sleep yet"
 	default:
 		return nil

@@ -47,6 +47,9 @@ func (o *owner) mayExpose(e api.Expose) error {
 	if o.removing {
 		return api.Errorf(api.BadState, "instance %s is being deleted", o.id)
 	}
+	if err := checkAble(o.rec.Spec); err != nil {
+		return err // nothing could be behind the port
+	}
 	_, err := o.exposing(e)
 	return err
 }
@@ -150,9 +153,10 @@ func endpointOf(e router.Endpoint) api.Endpoint {
 }
 
 // insertWithPorts opens the ports of a new instance, then commits its record:
-// one that is taken is known before there is anything.
+// one that is taken is known before there is anything. One whose start is
+// refused has its ports in its record alone.
 func (s *Service) insertWithPorts(ctx context.Context, rec store.Record) (*owner, error) {
-	if len(rec.Spec.Exposes) == 0 {
+	if len(rec.Spec.Exposes) == 0 || checkAble(rec.Spec) != nil {
 		return s.insert(ctx, rec, nil)
 	}
 	defer s.settle(rec.ID)()

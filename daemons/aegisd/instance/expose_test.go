@@ -305,3 +305,27 @@ func (w *world) awaitConnections(id string, want int) api.Instance {
 	}
 	return api.Instance{}
 }
+
+// What can never run has its ports in its record and nowhere else, also for the
+// next aegisd.
+func TestAStartThatIsRefusedOpensNoPort(t *testing.T) {
+	w := newWorld(t)
+	spec := service(api.RestartOnDemand)
+	spec.Kit, spec.Exposes = "agent", []api.Expose{{GuestPort: 80}}
+	if _, err := w.Create(t.Context(), api.Caller{}, spec); api.CodeOf(err) != api.Unavailable {
+		t.Fatalf("created: %v", err)
+	}
+	for range 2 {
+		if _, err := w.Expose(t.Context(), "web", api.Expose{GuestPort: 81}); api.CodeOf(err) != api.Unavailable {
+			t.Errorf("exposed one more: %v", err)
+		}
+		in, err := w.Get(t.Context(), "web")
+		if err != nil || len(in.Exposes) != 1 || len(in.Endpoints) > 0 {
+			t.Errorf("has %+v at %+v (%v)", in.Exposes, in.Endpoints, err)
+		}
+		if all, err := w.Router.List(t.Context()); err != nil || len(all) > 0 {
+			t.Errorf("open: %+v (%v)", all, err)
+		}
+		w.restart()
+	}
+}

@@ -92,7 +92,7 @@ func (s *Service) anyExposed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.owners {
-		if len(o.view.Load().Exposes) > 0 {
+		if len(offered(o.view.Load())) > 0 {
 			return true
 		}
 	}
@@ -139,11 +139,12 @@ func (s *Service) comparePorts(ctx context.Context) error {
 // compareOwner does so for one instance, and shows what it has.
 func (s *Service) compareOwner(ctx context.Context, o *owner, have []router.Endpoint) error {
 	in := o.view.Load()
-	if len(have) == 0 && len(in.Exposes) == 0 && len(in.Endpoints) == 0 {
+	wanted := offered(in)
+	if len(have) == 0 && len(wanted) == 0 && len(in.Endpoints) == 0 {
 		return nil
 	}
 	endpoints := []api.Endpoint{}
-	for _, e := range in.Exposes {
+	for _, e := range wanted {
 		found, err := s.wantedPort(ctx, in, e, have)
 		if err != nil {
 			return err
@@ -151,7 +152,7 @@ func (s *Service) compareOwner(ctx context.Context, o *owner, have []router.Endp
 		endpoints = append(endpoints, found)
 	}
 	for _, e := range have {
-		if !slices.ContainsFunc(in.Exposes, func(w api.Expose) bool { return samePort(w, e.Expose) }) {
+		if !slices.ContainsFunc(wanted, func(w api.Expose) bool { return samePort(w, e.Expose) }) {
 			err := s.Router.Unexpose(ctx, in.ID, e.GuestPort, e.Protocol)
 			if err != nil && api.CodeOf(err) != api.NotFound {
 				return err
