@@ -48,12 +48,16 @@ func newBackend(s *Service, instance string) *backend {
 
 // connect leads to the program of a port. release is called when the
 // connection has ended.
-func (b *backend) connect(ctx context.Context, p Port) (guest *net.UnixConn, release func(), err error) {
+func (b *backend) connect(ctx context.Context, p Port) (guest forward.Stream, release func(), err error) {
 	b.enter()
 	for range 2 { // that a machine is gone may show only when it is dialled
 		var h *held
 		if h, err = b.lease(ctx); err != nil {
 			break
+		}
+		if c, drop := h.guest.direct(ctx, p); c != nil {
+			b.served(h)
+			return c, func() { drop(); b.leave() }, nil
 		}
 		guest, err = h.dial(ctx, p, b.service.Limits)
 		if err == nil {
@@ -291,12 +295,13 @@ func (b *backend) renew() {
 // asked.
 const renewPause = 50 * time.Millisecond
 
-// dial connects to a port of the guest and hears whether somebody is there.
+// dial has the guest connect to one of its ports, and hears whether somebody is
+// there.
 // Many connections at once wait for one another on their way to a slow guest.
-func (h *held) dial(ctx context.Context, p Port, limits Limits) (*net.UnixConn, error) {
+func (h *held) dial(ctx context.Context, p Port, limits Limits) (forward.Stream, error) {
 	queued, cancel := context.WithTimeoutCause(ctx, limits.Wake, errors.New("its guest takes no connections"))
 	defer cancel()
-	c, err := h.dialer.Dial(queued)
+	c, err := h.guest.dialer.Dial(queued)
 	if err == nil {
 		err = h.ask(ctx, c, p, limits.Ready)
 	}

@@ -13,7 +13,7 @@ import (
 // held is a lease that this router holds.
 type held struct {
 	conn    *net.UnixConn
-	dialer  *dialer.Dialer
+	guest   *guest
 	started time.Time
 	asleep  atomic.Bool
 	served  atomic.Bool // somebody was connected
@@ -36,7 +36,7 @@ func hold(a Awake) (*held, error) {
 		conn.Close()
 		return nil, err
 	}
-	h := &held{conn: conn, dialer: d, started: a.Started, wanted: make(chan struct{}, 1), over: make(chan struct{})}
+	h := &held{conn: conn, guest: newGuest(d, a.Address), started: a.Started, wanted: make(chan struct{}, 1), over: make(chan struct{})}
 	// The first word says how the instance is; it was sent before the answer.
 	conn.SetReadDeadline(time.Now().Add(answerTime))
 	if err := h.hear(); err != nil {
@@ -95,6 +95,6 @@ func (h *held) close() {
 	h.once.Do(func() {
 		close(h.over)
 		h.conn.Close()
-		h.dialer.Close()
+		h.guest.drop()
 	})
 }

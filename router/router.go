@@ -11,6 +11,7 @@ package router
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"time"
 
@@ -74,6 +75,9 @@ type Awake struct {
 	Lease *os.File
 	// Dialer leads to proto.PortForward of its guest, as package dialer has it.
 	Dialer *os.File
+	// Address is the guest's own, where a program that listens there or
+	// everywhere can be dialled; the zero value where there is none.
+	Address netip.Addr
 	// Started is when its program was.
 	Started time.Time
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,8 +67,27 @@ func echoAll(c *net.TCPConn) {
 
 func address(e router.Endpoint) string { return net.JoinHostPort(e.Bind, strconv.Itoa(e.ActualPort)) }
 
-func TestHalfClosesAndBytesPassBothWays(t *testing.T) {
-	s := open(t, router.Config{Waker: routertest.NewGuests(t)})
+// loopback is the address of guests whose programs are this machine's.
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// bothWays runs a test with guests that have an address and without.
+func bothWays(t *testing.T, test func(*testing.T, *routertest.Guests)) {
+	for name, at := range map[string]netip.Addr{"over streams": {}, "directly": loopback} {
+		t.Run(name, func(t *testing.T) {
+			g := routertest.NewGuests(t)
+			g.Address = at
+			test(t, g)
+			if n := g.Dials(); (n == 0) != at.IsValid() {
+				t.Errorf("%d streams were asked for", n)
+			}
+		})
+	}
+}
+
+func TestHalfClosesAndBytesPassBothWays(t *testing.T) { bothWays(t, halfCloses) }
+
+func halfCloses(t *testing.T, g *routertest.Guests) {
+	s := open(t, router.Config{Waker: g})
 	e := expose(t, s, routertest.Expose("inst-1", routertest.Listen(t, echoAll), api.ProtocolTCP))
 	data := make([]byte, 3<<20)
 	rand.Read(data)
@@ -81,8 +101,9 @@ func TestHalfClosesAndBytesPassBothWays(t *testing.T) {
 	}
 }
 
-func TestAThousandConnectionsAreOneWakeAndAllAreServed(t *testing.T) {
-	g := routertest.NewGuests(t)
+func TestAThousandConnectionsAreOneWakeAndAllAreServed(t *testing.T) { bothWays(t, thousand) }
+
+func thousand(t *testing.T, g *routertest.Guests) {
 	g.Gate = make(chan struct{})
 	s := open(t, router.Config{Waker: g})
 	e := expose(t, s, routertest.Expose("inst-1", routertest.Listen(t, echoAll), api.ProtocolTCP))

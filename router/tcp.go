@@ -68,7 +68,7 @@ func (w way) carry(ctx context.Context, c *net.TCPConn) {
 	}
 	defer release()
 	defer context.AfterFunc(ctx, func() { guest.Close() })()
-	forward.Join(c, guest)
+	join(c, guest)
 }
 
 // refuse ends a connection that leads nowhere: who speaks HTTP is told why,

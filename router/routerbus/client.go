@@ -2,6 +2,7 @@ package routerbus
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -136,10 +137,18 @@ func (w *Waker) Wake(ctx context.Context, instance string, renew bool) (router.A
 	defer cancel()
 	var a router.Awake
 	var started int64
+	var address string
 	aegis := conn.Object(bus.AegisName, bus.AegisPath, bus.AegisWaker)
-	if err := aegis.Call(ctx, "Wake", bus.Args{instance, renew}, &a.Lease, &a.Dialer, &started); err != nil {
+	if err := aegis.Call(ctx, "Wake", bus.Args{instance, renew}, &a.Lease, &a.Dialer, &started, &address); err != nil {
 		return router.Awake{}, err
 	}
 	a.Started = time.UnixMicro(started)
+	if address == "" {
+		return a, nil
+	}
+	if a.Address, err = netip.ParseAddr(address); err != nil {
+		a.Close()
+		return router.Awake{}, api.Errorf(api.Internal, "reading where aegisd's guest is: %w", err)
+	}
 	return a, nil
 }

@@ -5,6 +5,7 @@ package routertest
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -26,12 +27,15 @@ type Guests struct {
 	Gate chan struct{}
 	// Started is when programs were.
 	Started time.Time
+	// Address, if valid, is where guests can be dialled themselves.
+	Address netip.Addr
 
 	ctx   context.Context
 	tasks sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
 	wakes  int
+	dials  int
 	leases map[*net.UnixConn]bool
 	used   chan int
 }
@@ -82,7 +86,7 @@ func (g *Guests) Wake(ctx context.Context, instance string, renew bool) (router.
 	ctx, cancel := context.WithCancel(g.ctx)
 	g.tasks.Go(func() { g.follow(lease, cancel) })
 	g.tasks.Go(func() { dialer.Serve(ctx, dials, g.dial) })
-	return router.Awake{Lease: theirLease, Dialer: theirDials, Started: g.Started}, nil
+	return router.Awake{Lease: theirLease, Dialer: theirDials, Address: g.Address, Started: g.Started}, nil
 }
 
 // follow hears what a router says of a lease, and ends its guest with it.
@@ -107,6 +111,9 @@ func (g *Guests) dial(context.Context) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.mu.Lock()
+	g.dials++
+	g.mu.Unlock()
 	g.tasks.Go(func() { forward.Serve(g.ctx, ours) })
 	return theirs, nil
 }
@@ -116,6 +123,13 @@ func (g *Guests) Wakes() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.wakes
+}
+
+// Dials tells how many streams were asked for.
+func (g *Guests) Dials() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dials
 }
 
 // Leases tells how many leases are held.

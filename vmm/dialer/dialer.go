@@ -13,6 +13,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm/packet"
 )
@@ -65,6 +67,22 @@ func (d *Dialer) Close() { d.conn.Close() }
 
 // Done is closed when the worker is gone, or Close was called.
 func (d *Dialer) Done() <-chan struct{} { return d.done }
+
+// Alive tells whether the worker is there at this moment: when it answers, what
+// was done before was done in the machine's life.
+func (d *Dialer) Alive() bool {
+	raw, err := d.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	alive := false
+	err = raw.Control(func(fd uintptr) {
+		look := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		_, err := unix.Poll(look, 0)
+		alive = (err == nil || err == unix.EINTR) && look[0].Revents&(unix.POLLHUP|unix.POLLERR) == 0
+	})
+	return err == nil && alive
+}
 
 // Dial connects to the port.
 func (d *Dialer) Dial(ctx context.Context) (*net.UnixConn, error) {

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -112,6 +113,28 @@ func (o *owner) attach(b *boot) error {
 	}
 	b.lease = &lease
 	return nil
+}
+
+// guestAddress is the address of a boot's guest, if it has one. Of a machine
+// that an earlier aegisd has started it is asked; without it a guest is reached
+// all the same.
+func (s *Service) guestAddress(ctx context.Context, b *boot) netip.Addr {
+	switch {
+	case b.lease != nil:
+		return b.lease.Addr
+	case s.Config.Network == nil:
+		return netip.Addr{}
+	}
+	all, err := s.Config.Network.List(ctx)
+	if err != nil {
+		s.Log.Warn("where a guest is cannot be told", "machine", b.machine, "error", err)
+	}
+	for _, l := range all {
+		if l.Machine == b.machine {
+			return l.Addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // guestNetwork is what the guest is told of its network.

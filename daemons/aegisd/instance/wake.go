@@ -29,6 +29,9 @@ func (s *Service) Wake(ctx context.Context, id string, renew bool) (router.Awake
 	if err == nil {
 		a.Dialer, err = s.Machines.Dialer(ctx, b.machine, proto.PortForward)
 	}
+	if err == nil {
+		a.Address = s.guestAddress(ctx, b)
+	}
 	if err != nil {
 		a.Close()
 		return router.Awake{}, atBoundary(err)

@@ -1,0 +1,102 @@
+package router
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/xfeldman/aegisvm/vmm/dialer"
+)
+
+// guest leads to the programs of one machine: over streams of the machine, and
+// to its own address where it has one, which costs less. It lives as long as
+// somebody uses it.
+type guest struct {
+	dialer *dialer.Dialer
+	addr   netip.Addr // not valid where it has none
+	over   context.Context
+
+	mu    sync.Mutex // guards the fields below
+	uses  int
+	aside map[int]time.Time // ports that are not on its address, and when to look again
+}
+
+// newGuest makes a guest with one use.
+func newGuest(d *dialer.Dialer, addr netip.Addr) *guest {
+	over, cancel := context.WithCancel(context.Background())
+	g := &guest{dialer: d, addr: addr, over: over, uses: 1, aside: map[int]time.Time{}}
+	go func() { // ends with the machine or the last use
+		<-d.Done()
+		cancel()
+	}()
+	return g
+}
+
+func (g *guest) use() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.uses++
+}
+
+// drop ends a use.
+func (g *guest) drop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.uses--; g.uses == 0 {
+		g.dialer.Close()
+	}
+}
+
+// How long a program may take to answer on its guest's address, and how long
+// one that does not is only looked for by the guest itself.
+const (
+	directTime = 3 * time.Second
+	asideTime  = 10 * time.Second
+)
+
+// direct connects to the guest's own address; nil says that the guest is to be
+// asked. release ends the use that comes with a connection.
+func (g *guest) direct(ctx context.Context, p Port) (c *net.TCPConn, release func()) {
+	if !g.addr.IsValid() || p.key().udp || g.isAside(p.GuestPort) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, directTime)
+	defer cancel()
+	c, err := directly.DialTCP(ctx, "tcp4", netip.AddrPort{}, netip.AddrPortFrom(g.addr, uint16(p.GuestPort)))
+	if err != nil {
+		g.putAside(p.GuestPort)
+		return nil, nil
+	}
+	// The address may be another machine's by now, but only if ours is gone.
+	if !g.dialer.Alive() {
+		c.Close()
+		return nil, nil
+	}
+	g.use()
+	stop := context.AfterFunc(g.over, func() { c.SetDeadline(time.Now().Add(lastBytes)) })
+	return c, func() {
+		stop()
+		g.drop()
+	}
+}
+
+// lastBytes is how long what a machine had said when it ended is carried on.
+const lastBytes = 3 * time.Second
+
+// directly dials guests. One that is paused answers nothing for as long as it
+// likes: its connections end with it, not with the kernel's patience.
+var directly = net.Dialer{KeepAlive: -1, Control: patient}
+
+func (g *guest) isAside(port int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Now().Before(g.aside[port])
+}
+
+func (g *guest) putAside(port int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.aside[port] = time.Now().Add(asideTime)
+}
