@@ -229,6 +229,10 @@ type Status struct {
 	// NetworkNote says why it is none, or what is wrong with it.
 	Network     string `json:"network"`
 	NetworkNote string `json:"network_note,omitempty"`
+	// Front is where HTTP requests for all instances are taken, empty where
+	// they are not; FrontNote says why.
+	Front     string `json:"front,omitempty"`
+	FrontNote string `json:"front_note,omitempty"`
 	// Kernel is the guest kernel in use.
 	Kernel string `json:"kernel"`
 	// Instances counts instances by phase.

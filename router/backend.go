@@ -23,6 +23,7 @@ const longestBackoff = time.Minute
 type backend struct {
 	service  *Service
 	instance string
+	handle   string // its name, if it has one; the service's to guard
 
 	mu     sync.Mutex // guards the fields below
 	users  int        // connections that are open or wait

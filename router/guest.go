@@ -20,13 +20,20 @@ type guest struct {
 
 	mu    sync.Mutex // guards the fields below
 	uses  int
-	aside map[int]time.Time // ports that are not on its address, and when to look again
+	aside map[int]*aside // ports whose program was not on its address
+}
+
+// aside is for how long a port is not looked for on its guest's address: where
+// a program starts it may be there soon, on the loopback it stays.
+type aside struct {
+	until time.Time
+	pause time.Duration
 }
 
 // newGuest makes a guest with one use.
 func newGuest(d *dialer.Dialer, addr netip.Addr) *guest {
 	over, cancel := context.WithCancel(context.Background())
-	g := &guest{dialer: d, addr: addr, over: over, uses: 1, aside: map[int]time.Time{}}
+	g := &guest{dialer: d, addr: addr, over: over, uses: 1, aside: map[int]*aside{}}
 	go func() { // ends with the machine or the last use
 		<-d.Done()
 		cancel()
@@ -50,10 +57,11 @@ func (g *guest) drop() {
 }
 
 // How long a program may take to answer on its guest's address, and how long
-// one that does not is only looked for by the guest itself.
+// one that does not is left to the guest at first and at last.
 const (
-	directTime = 3 * time.Second
-	asideTime  = 10 * time.Second
+	directTime    = 3 * time.Second
+	shortestAside = 100 * time.Millisecond
+	longestAside  = 10 * time.Second
 )
 
 // direct connects to the guest's own address; nil says that the guest is to be
@@ -92,11 +100,18 @@ var directly = net.Dialer{KeepAlive: -1, Control: patient}
 func (g *guest) isAside(port int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return time.Now().Before(g.aside[port])
+	a := g.aside[port]
+	return a != nil && time.Now().Before(a.until)
 }
 
 func (g *guest) putAside(port int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.aside[port] = time.Now().Add(asideTime)
+	a := g.aside[port]
+	if a == nil {
+		a = &aside{}
+		g.aside[port] = a
+	}
+	a.pause = min(max(2*a.pause, shortestAside), longestAside)
+	a.until = time.Now().Add(a.pause)
 }

@@ -21,11 +21,22 @@ type port struct {
 	socket  socket // nil while it is not open
 	cancel  context.CancelFunc
 	trouble error
+
+	on  context.Context // ended while the port is switched off
+	off context.CancelFunc
+}
+
+// turnOn lets the front lead to the port, whether or not its socket is open.
+func (p *port) turnOn() {
+	if p.on == nil || p.on.Err() != nil {
+		p.on, p.off = context.WithCancel(p.service.ctx)
+	}
 }
 
 // open opens the port, or has it tried again: nothing tells when another
 // program lets go of one.
 func (p *port) open() {
+	p.turnOn()
 	sock, err := bind(p.service.ctx, p.entry)
 	if err == nil {
 		p.serve(sock)
@@ -81,6 +92,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // serve carries what comes to the socket until the port is shut.
 func (p *port) serve(sock socket) {
+	p.turnOn()
 	ctx, cancel := context.WithCancel(p.service.ctx)
 	p.socket, p.trouble, p.cancel = sock, nil, cancel
 	way := way{limits: p.service.Limits, log: p.service.Log.With("instance", p.Instance, "port", p.String()), backend: p.backend, Port: p.Port}
@@ -96,6 +108,9 @@ func (p *port) serve(sock socket) {
 
 // shut closes the port here with its connections.
 func (p *port) shut() {
+	if p.off != nil {
+		p.off()
+	}
 	if p.cancel != nil {
 		p.cancel()
 	}

@@ -1,8 +1,9 @@
 // Package router owns the exposed ports of this host: their sockets, the table
 // that outlives a reboot, and the bytes of their connections, which it carries
-// to guests. It knows nothing of instances but their ids and parses nothing
-// that a client or a guest says; who wakes an instance and leads to its guest
-// is a Waker, which aegisd is.
+// to guests. It knows nothing of instances but their ids and names, and parses
+// nothing that a client or a guest says, but for the HTTP front, which is
+// package front; who wakes an instance and leads to its guest is a Waker, which
+// aegisd is.
 //
 // There is one seam. Router is what aegisd asks for: Service is the real one,
 // in aegis-routerd or in a standalone aegisd, and package routerbus carries it
@@ -20,8 +21,10 @@ import (
 
 // Port is a port of an instance's guest, and where the host offers it.
 type Port struct {
-	// Instance is an instance's id.
+	// Instance is an instance's id, Handle its name, if it has one. What was
+	// said last holds for all ports of the instance.
 	Instance string `json:"instance"`
+	Handle   string `json:"handle,omitempty"`
 	// Expose has no defaults left open; PublicPort is the port that was asked
 	// for, 0 for any.
 	api.Expose
@@ -56,6 +59,8 @@ type Router interface {
 	Forget(ctx context.Context, instance string) error
 	// List tells all ports, by instance and number.
 	List(ctx context.Context) ([]Endpoint, error)
+	// Front tells where requests for all instances are taken.
+	Front(ctx context.Context) (Front, error)
 	// Watch tells, until ctx ends, that List may have changed; at first, too.
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }

@@ -27,6 +27,8 @@ type Config struct {
 	Keeper Keeper
 	Kept   map[string]*os.File
 	Log    *slog.Logger
+	// FrontConfig says where the HTTP front is.
+	FrontConfig FrontConfig
 	// Limits has defaults for its zero fields.
 	Limits Limits
 }
@@ -62,10 +64,11 @@ func (l Limits) orDefaults() Limits {
 // Service is the real Router.
 type Service struct {
 	Config
-	ctx    context.Context
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
-	hub    hub
+	ctx     context.Context
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	hub     hub
+	doorway doorway
 
 	mu       sync.Mutex // guards the fields below and those of the ports
 	ports    map[key]*port
@@ -104,6 +107,7 @@ func Open(c Config) (*Service, error) {
 		c.Log.Warn("closing a socket that no port has", "name", name, "error", c.Keeper.Drop(name))
 	}
 	s.Kept = nil
+	s.openFront()
 	return s, nil
 }
 
@@ -138,6 +142,9 @@ func (s *Service) add(e entry) *port {
 		b = newBackend(s, e.Instance)
 		s.backends[e.Instance] = b
 	}
+	if e.Handle != "" {
+		b.handle = e.Handle
+	}
 	p := &port{service: s, backend: b, entry: e}
 	s.ports[e.key()] = p
 	return p
@@ -171,6 +178,7 @@ func (s *Service) Expose(ctx context.Context, want Port) (Endpoint, error) {
 	if p := s.ports[want.key()]; p != nil {
 		return p.again(want)
 	}
+	s.rename(want)
 	e := entry{Port: want, ActualPort: want.PublicPort, On: true}
 	sock, err := bind(ctx, e)
 	if err != nil {
@@ -332,12 +340,33 @@ func (s *Service) Watch(ctx context.Context) (<-chan struct{}, error) {
 	return s.hub.watch(ctx), nil
 }
 
+// rename takes over the name of a port's instance for all of its ports; the
+// caller writes the table.
+func (s *Service) rename(p Port) {
+	for _, other := range s.ports {
+		if other.Instance == p.Instance {
+			other.Handle = p.Handle
+			other.backend.handle = p.Handle
+		}
+	}
+}
+
 // again answers for a port that is exposed already.
 func (p *port) again(want Port) (Endpoint, error) {
 	same := p.Bind == want.Bind && p.Protocol == want.Protocol && (want.PublicPort == 0 || want.PublicPort == p.ActualPort)
 	if !same {
 		return Endpoint{}, api.Errorf(api.Exists, "instance %s exposes port %d already, as %s at %v: unexpose it first", p.Instance, p.GuestPort, p.Protocol, p.address())
 	}
+	if p.Handle == want.Handle {
+		return p.endpoint(), nil
+	}
+	before := p.Port
+	p.service.rename(want)
+	if err := p.service.save(); err != nil {
+		p.service.rename(before)
+		return Endpoint{}, err
+	}
+	p.service.hub.tell()
 	return p.endpoint(), nil
 }
 

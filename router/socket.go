@@ -65,14 +65,17 @@ func bind(ctx context.Context, e entry) (socket, error) {
 
 // explain says what to do about a port that cannot be opened.
 func explain(e entry, err error) error {
-	where := net.JoinHostPort(e.Bind, strconv.Itoa(e.ActualPort))
+	return explainAt(net.JoinHostPort(e.Bind, strconv.Itoa(e.ActualPort)), e.Bind, err)
+}
+
+func explainAt(where, bind string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return api.Errorf(api.Exists, "port %s of this host is taken: choose another or end the program that has it", where)
 	case errors.Is(err, syscall.EACCES):
 		return api.Errorf(api.Denied, "port %s of this host is not allowed to this daemon: choose one from 1024 on", where)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return api.Errorf(api.InvalidArgument, "this host has no address %s: see `ip address`", e.Bind)
+		return api.Errorf(api.InvalidArgument, "this host has no address %s: see `ip address`", bind)
 	}
 	return api.Errorf(api.Unavailable, "opening port %s: %w", where, err)
 }

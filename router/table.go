@@ -48,7 +48,10 @@ func compare(a, b Port) int {
 	return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.GuestPort, b.GuestPort), cmp.Compare(a.Protocol, b.Protocol))
 }
 
-var instanceGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,63}$`)
+var (
+	instanceGrammar = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,63}$`)
+	handleGrammar   = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9._-]{0,63})?$`)
+)
 
 // check refuses a port that cannot be.
 func (p Port) check() error {
@@ -56,6 +59,8 @@ func (p Port) check() error {
 	switch {
 	case !instanceGrammar.MatchString(p.Instance):
 		return api.Errorf(api.InvalidArgument, "instance %.80q: expected the id of one", p.Instance)
+	case !handleGrammar.MatchString(p.Handle):
+		return api.Errorf(api.InvalidArgument, "handle %.80q: expected the name of an instance, or none", p.Handle)
 	case err != nil:
 		return api.Errorf(api.InvalidArgument, "address %.80q: expected an IP address of this host", p.Bind)
 	case p.GuestPort < 1 || p.GuestPort > 65535 || p.PublicPort < 0 || p.PublicPort > 65535:

@@ -13,7 +13,7 @@ import (
 func TestTablesAreReadAsWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.json")
 	port := func(instance string, guest int, p api.Protocol) Port {
-		return Port{instance, api.Expose{GuestPort: guest, Protocol: p}.WithDefaults()}
+		return Port{instance, "web." + instance, api.Expose{GuestPort: guest, Protocol: p}.WithDefaults()}
 	}
 	want := []entry{
 		{port("inst-1", 80, api.ProtocolHTTP), 8080, true},

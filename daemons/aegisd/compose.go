@@ -100,7 +100,10 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		return parts{}, fmt.Errorf("opening the machine manager: %w", err)
 	}
 	waker := newLateWaker()
-	ports, err := router.Open(router.Config{Dir: filepath.Join(o.state, "router"), Waker: waker, Log: log})
+	ports, err := router.Open(router.Config{
+		Dir: filepath.Join(o.state, "router"), Waker: waker, Log: log,
+		FrontConfig: router.FrontConfig{Address: o.front, Missing: frontOff(o)},
+	})
 	if err != nil {
 		machines.Close()
 		images.Close()
@@ -118,6 +121,14 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 			images.Close()
 		},
 	}, nil
+}
+
+// frontOff says why there is no front, if there is none.
+func frontOff(o options) string {
+	if o.front.IsValid() {
+		return ""
+	}
+	return "it is turned off (--front none)"
 }
 
 // ownWorkspaces are those of our own user, each served by a child.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -30,6 +31,9 @@ type options struct {
 	fsd string
 	// fs is the socket behind which workspaces are served, system only.
 	fs string
+	// front is where the HTTP front is to be, invalid for nowhere; standalone
+	// only.
+	front netip.AddrPort
 	// credentials is systemd's folder of them, system composition only.
 	credentials string
 }
@@ -50,6 +54,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	flags.StringVar(&o.share, "share", "", "folder with guest kernels and base image (default beside the program, else /usr/share/aegisvm)")
 	flags.StringVar(&o.worker, "vmm-worker", "", "standalone: the program that runs one machine (default aegis-vmm-worker beside this one, else in /usr/libexec/aegisvm)")
 	ready := flags.String("ready-timeout", cmp.Or(env("AEGIS_READY_TIMEOUT"), "60s"), "how long the guest of a machine may take to be ready (default $AEGIS_READY_TIMEOUT, else 60s)")
+	front := flags.String("front", cmp.Or(env("AEGIS_FRONT"), defaultFront), "standalone: `address` of the HTTP front for all instances, a loopback one, or none (default $AEGIS_FRONT, else "+defaultFront+")")
 	flags.StringVar(&o.fsd, "fsd", "", "standalone: the program that serves one workspace (default aegis-fsd beside this one, else in /usr/libexec/aegisvm)")
 	flags.StringVar(&o.fs, "fs", "/run/aegis/fs.sock", "system: the socket behind which workspaces are served")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -67,13 +72,33 @@ func parse(args []string, env func(string) string) (options, error) {
 	if o.ready, err = time.ParseDuration(*ready); err != nil || o.ready < time.Millisecond || o.ready > time.Hour {
 		return o, fmt.Errorf("ready timeout %q: expected 1ms to 1h, such as 60s", *ready)
 	}
+	if o.front, err = parseFront(*front); err != nil {
+		return o, err
+	}
 	o.system = *system || !*standalone && env("LISTEN_FDS") != ""
 	return o.resolve(env)
+}
+
+// defaultFront is where the HTTP front has always been.
+const defaultFront = "127.0.0.1:8099"
+
+// parseFront reads where the front is to be. Nobody is asked who he is there,
+// so it is for this host alone.
+func parseFront(text string) (netip.AddrPort, error) {
+	if text == "none" {
+		return netip.AddrPort{}, nil
+	}
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || !at.Addr().IsLoopback() {
+		return at, fmt.Errorf("front %q: expected a loopback address with a port, such as %s, or none", text, defaultFront)
+	}
+	return at, nil
 }
 
 func (o options) resolve(env func(string) string) (options, error) {
 	o.share = cmp.Or(o.share, beside("../share/aegisvm", "/usr/share/aegisvm"))
 	if o.system {
+		o.front = netip.AddrPort{} // routerd has it
 		o.home, o.state = "", cmp.Or(env("STATE_DIRECTORY"), systemState)
 		o.credentials = env("CREDENTIALS_DIRECTORY")
 		return o, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +27,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 		"a ready timeout":     {[]string{"--ready-timeout", "5s"}, map[string]string{"AEGIS_READY_TIMEOUT": "1s"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 5 * time.Second}, ""},
 		"one of the machine":  {nil, map[string]string{"AEGIS_READY_TIMEOUT": "100ms"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 100 * time.Millisecond}, ""},
 		"a wrong one of it":   {nil, map[string]string{"AEGIS_READY_TIMEOUT": "60"}, options{}, `ready timeout "60"`},
+		"no front":            {[]string{"--front", "none"}, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"a front":             {nil, map[string]string{"AEGIS_FRONT": "[::1]:0"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", front: netip.MustParseAddrPort("[::1]:0")}, ""},
+		"a front for all":     {[]string{"--front", "0.0.0.0:80"}, nil, options{}, `front "0.0.0.0:80": expected a loopback address`},
 		"an unknown flag":     {[]string{"--nosuch"}, nil, options{}, "nosuch"},
 		"an unknown argument": {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
 	} {
@@ -46,6 +50,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 			}
 			if got.system != c.want.system || got.home != c.want.home || got.state != c.want.state {
 				t.Errorf("options are %+v, want %+v", got, c.want)
+			}
+			if asked := c.want.front; (asked.IsValid() || name == "no front" || got.system) && got.front != asked {
+				t.Errorf("front at %v, want %v", got.front, asked)
 			}
 			if !got.system && (!filepath.IsAbs(got.share) || !filepath.IsAbs(got.worker)) {
 				t.Errorf("parts are at %q and %q", got.share, got.worker)

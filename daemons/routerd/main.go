@@ -1,7 +1,7 @@
 // Command aegis-routerd keeps the exposed ports of this host open and carries
 // their connections to guests. It opens its ports before it has a bus, looks
-// into no byte that it carries, and may be killed at any time: systemd keeps
-// its sockets.
+// into no byte that it carries but for those of its HTTP front, and may be
+// killed at any time: systemd keeps its sockets.
 package main
 
 import (
@@ -51,7 +51,7 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 	waker := routerbus.NewWaker(o.bus)
 	defer waker.Close()
 	ports, err := router.Open(router.Config{
-		Dir: o.state, Waker: waker, Keeper: fdstore.Open(), Kept: kept, Log: log,
+		Dir: o.state, Waker: waker, Keeper: fdstore.Open(), FrontConfig: takeFront(kept), Kept: kept, Log: log,
 		Limits: router.Limits{Ready: o.ready},
 	})
 	if err != nil {

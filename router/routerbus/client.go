@@ -77,6 +77,18 @@ func (c *Client) List(ctx context.Context) ([]router.Endpoint, error) {
 	return out, nil
 }
 
+// Front implements router.Router.
+func (c *Client) Front(ctx context.Context) (f router.Front, err error) {
+	var d bus.Dict
+	if err := c.manager().Call(ctx, "Front", nil, &d); err != nil {
+		return f, err
+	}
+	if err := bus.FromDict(d, &f); err != nil {
+		return f, api.Errorf(api.Internal, "reading what routerd says of its front: %w", err)
+	}
+	return f, nil
+}
+
 // Watch implements router.Router. A routerd that has been started anew is a
 // change, too.
 func (c *Client) Watch(ctx context.Context) (<-chan struct{}, error) {

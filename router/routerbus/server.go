@@ -64,6 +64,13 @@ func (s *server) methods() bus.Methods {
 			return s.router.Forget(ctx, instance)
 		},
 		"List": s.list,
+		"Front": func(ctx context.Context, _ *bus.Request) (bus.Dict, error) {
+			f, err := s.router.Front(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return bus.ToDict(f)
+		},
 	}
 }
 

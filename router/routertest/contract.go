@@ -22,6 +22,8 @@ func Run(t *testing.T, open func(t *testing.T, g *Guests) router.Router) {
 		"ports are switched off and on with their number": switched,
 		"an instance is forgotten with all its ports":     forgotten,
 		"a watch tells of changes":                        watched,
+		"a name is that of all ports":                     renamed,
+		"a front that is not wanted is none":              frontless,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t, NewGuests(t))) })
 	}
@@ -132,6 +134,7 @@ func refusals(t *testing.T, r router.Router) {
 		"a name":        func(p *router.Port) { p.Bind = "localhost" },
 		"no guest port": func(p *router.Port) { p.GuestPort = 0 },
 		"a large port":  func(p *router.Port) { p.PublicPort = 65536 },
+		"no handle":     func(p *router.Port) { p.Handle = "a/b" },
 		"a protocol":    func(p *router.Port) { p.Protocol = "sctp" },
 		"an address":    func(p *router.Port) { p.Bind = "192.0.2.1" }, // of nobody
 	} {
@@ -192,4 +195,28 @@ func watched(t *testing.T, r router.Router) {
 	<-changes
 	must(t, r.Forget(t.Context(), "inst-1"))
 	<-changes
+}
+
+func renamed(t *testing.T, r router.Router) {
+	for guest := 80; guest < 82; guest++ {
+		_, err := r.Expose(t.Context(), Expose("inst-1", guest, api.ProtocolTCP))
+		must(t, err)
+	}
+	p := Expose("inst-1", 80, api.ProtocolTCP)
+	p.Handle = "web"
+	e, err := r.Expose(t.Context(), p)
+	if err != nil || e.Handle != "web" {
+		t.Errorf("%+v (%v)", e, err)
+	}
+	all, err := r.List(t.Context())
+	if err != nil || len(all) != 2 || all[0].Handle != "web" || all[1].Handle != "web" {
+		t.Errorf("%+v (%v)", all, err)
+	}
+}
+
+func frontless(t *testing.T, r router.Router) {
+	f, err := r.Front(t.Context())
+	if err != nil || f != (router.Front{}) {
+		t.Errorf("%+v (%v)", f, err)
+	}
 }

@@ -88,7 +88,8 @@ func standalone(t testing.TB, netns string) *Host {
 	root := Built(t)
 	home := t.TempDir()
 	h := &Host{Name: "standalone", NetNS: netns, Root: "/", Home: home, Socket: filepath.Join(home, "aegisd.sock")}
-	h.env = []string{"AEGIS_HOME=" + home, "AEGIS_ADDRESS=unix:" + h.Socket}
+	// Its front is at a port of its own: others may test here, too.
+	h.env = []string{"AEGIS_HOME=" + home, "AEGIS_ADDRESS=unix:" + h.Socket, "AEGIS_FRONT=127.0.0.1:0"}
 	h.wrap = func(argv []string) []string {
 		if argv[0] == "aegis" {
 			argv = append([]string{filepath.Join(root, "bin/aegis")}, argv[1:]...)

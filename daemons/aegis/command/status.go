@@ -92,11 +92,22 @@ func (a *app) printStatus(r report) {
 	fmt.Fprintf(w, "driver\t%s, %s\n", st.Backend, accelName(st.Accel))
 	fmt.Fprintf(w, "kernel\t%s\n", st.Kernel)
 	fmt.Fprintf(w, "network\t%s\n", networkText(st))
+	fmt.Fprintf(w, "front\t%s\n", frontText(st))
 	fmt.Fprintf(w, "machines\t%s\n", countText(st.Instances))
 	w.Flush()
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(a.out, "%s %s\n", paint(a.out, yellow, "WARNING:"), warning)
 	}
+}
+
+func frontText(st api.Status) string {
+	switch {
+	case st.Front != "":
+		return "http://" + st.Front
+	case st.FrontNote != "":
+		return "none: " + printable(st.FrontNote)
+	}
+	return "none"
 }
 
 func networkText(st api.Status) string {

@@ -27,7 +27,7 @@ func (s *Service) Expose(ctx context.Context, ref string, e api.Expose) (api.End
 	if err := o.ask(ctx, func() error { return o.mayExpose(e) }); err != nil {
 		return api.Endpoint{}, atBoundary(err)
 	}
-	open, err := s.openPort(ctx, o.id, e)
+	open, err := s.openPort(ctx, o.id, o.view.Load().Handle, e)
 	if err != nil {
 		return api.Endpoint{}, atBoundary(err)
 	}
@@ -135,11 +135,11 @@ func (o *owner) setEndpoints(all []api.Endpoint) {
 }
 
 // openPort has the router open a port.
-func (s *Service) openPort(ctx context.Context, id string, e api.Expose) (api.Endpoint, error) {
+func (s *Service) openPort(ctx context.Context, id, handle string, e api.Expose) (api.Endpoint, error) {
 	if s.Router == nil {
 		return api.Endpoint{}, api.Errorf(api.Unavailable, "exposes (--expose): this aegisd has no router")
 	}
-	open, err := s.Router.Expose(ctx, router.Port{Instance: id, Expose: e})
+	open, err := s.Router.Expose(ctx, router.Port{Instance: id, Handle: handle, Expose: e})
 	if err != nil {
 		return api.Endpoint{}, err
 	}
@@ -164,7 +164,7 @@ func (s *Service) insertWithPorts(ctx context.Context, rec store.Record) (*owner
 	var err error
 	for _, e := range rec.Spec.Exposes {
 		var open api.Endpoint
-		if open, err = s.openPort(ctx, rec.ID, e.WithDefaults()); err != nil {
+		if open, err = s.openPort(ctx, rec.ID, rec.Spec.Handle, e.WithDefaults()); err != nil {
 			break
 		}
 		all = append(all, open)

@@ -125,6 +125,7 @@ func (o *owner) onRename(handle string) error {
 	if err := o.revise(spec); err != nil {
 		return err
 	}
+	o.svc.nudgePorts() // the front goes by names
 	o.emit(api.EventChanged, fmt.Sprintf("renamed from %q", firstOf(before, o.id)))
 	return nil
 }

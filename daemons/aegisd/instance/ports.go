@@ -88,6 +88,18 @@ func (s *Service) followPorts(went func()) error {
 	}
 }
 
+// frontStatus tells where the HTTP front is, or why it is not open.
+func (s *Service) frontStatus(ctx context.Context) (address, note string) {
+	if s.Router == nil {
+		return "", "this aegisd has no router"
+	}
+	f, err := s.Router.Front(ctx)
+	if err != nil {
+		return "", err.Error()
+	}
+	return f.Address, f.Trouble
+}
+
 func (s *Service) anyExposed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,12 +187,17 @@ func (s *Service) wantedPort(ctx context.Context, in *api.Instance, want api.Exp
 		if !samePort(want, e.Expose) {
 			continue
 		}
+		if e.Handle != in.Handle {
+			if _, err := s.openPort(ctx, in.ID, in.Handle, want); err != nil {
+				return endpointOf(e), err
+			}
+		}
 		if e.On != in.Enabled {
 			return endpointOf(e), s.Router.Switch(ctx, in.ID, in.Enabled)
 		}
 		return endpointOf(e), nil
 	}
-	open, err := s.openPort(ctx, in.ID, want)
+	open, err := s.openPort(ctx, in.ID, in.Handle, want)
 	if code := api.CodeOf(err); code == api.Unavailable || code == api.Internal {
 		return open, err
 	}
