@@ -29,7 +29,7 @@ func (s *Service) Find(name string, guestPort int) (front.Target, error) {
 	case p == nil && guestPort == 0:
 		return front.Target{}, api.Errorf(api.NotFound, "instance %s exposes no port for http: `aegis instance expose %s PORT` does", name, name)
 	case p == nil:
-		return front.Target{}, api.Errorf(api.NotFound, "instance %s does not expose port %d: `aegis instance expose %s %d` does", name, guestPort, name, guestPort)
+		return front.Target{}, api.Errorf(api.NotFound, "instance %s exposes no port %d for http: `aegis instance expose %s %d` does", name, guestPort, name, guestPort)
 	case !p.On:
 		return front.Target{}, api.Errorf(api.BadState, "instance %s is disabled: `aegis instance enable %s` has it reached again", name, name)
 	}

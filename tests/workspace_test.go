@@ -99,7 +99,7 @@ func TestAWorkspaceConforms(t *testing.T) {
 }
 
 func conforms(t *testing.T, h *testbed.Host, folder testbed.Folder) {
-	fstest(t, folder.Here)
+	build(t, "fstest", folder.Here)
 	fsx := "f=/workspace/fstest; $f fsx /root/t 1 300 && $f fsx /workspace/t 1 300 && $f fsx /workspace/u 2 300"
 	got := aegis(t, h, nil, "run", "--workspace", folder.There, "--", "sh", "-c", fsx)
 	if got.code != 0 || got.stdout != strings.Repeat("300 accesses, all right\n", 3) {
@@ -116,13 +116,14 @@ func conforms(t *testing.T, h *testbed.Host, folder testbed.Folder) {
 	}
 }
 
-// fstest builds the program of that name into a folder.
-func fstest(t *testing.T, folder string) {
+// build builds the program of a name, which is in a folder of that name, into a
+// folder.
+func build(t *testing.T, name, folder string) {
 	t.Helper()
-	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(folder, "fstest"), "./fstest")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(folder, name), "./"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building fstest: %v\n%s", err, out)
+		t.Fatalf("building %s: %v\n%s", name, err, out)
 	}
 }
 
@@ -132,7 +133,7 @@ func TestRenamesOfAServerThatIsKilled(t *testing.T) {
 }
 
 func renamesUnderKills(t *testing.T, h *testbed.Host, folder testbed.Folder) {
-	fstest(t, folder.Here)
+	build(t, "fstest", folder.Here)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
 	defer cancel()
 	cmd := h.Command(ctx, "aegis", "run", "--workspace", folder.There, "--", "/workspace/fstest", "renames", "/workspace/r", "10000")
@@ -221,7 +222,7 @@ func TestWritingBackNeedsNoMemory(t *testing.T) {
 // 16 MiB to the kernel and to all else.
 func TestWritingBackWithLittleMemory(t *testing.T) {
 	withWorkspace(t, func(t *testing.T, h *testbed.Host, folder testbed.Folder) {
-		fstest(t, folder.Here)
+		build(t, "fstest", folder.Here)
 		got := aegis(t, h, nil, "run", "--memory", "192", "--workspace", folder.There, "--",
 			"/workspace/fstest", "hog", "/workspace/h", "200", "16")
 		if got.code != 0 || !strings.HasSuffix(got.stdout, "all there\n") {
