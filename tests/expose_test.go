@@ -123,6 +123,37 @@ func TestExposedPortsWakeTheirInstance(t *testing.T) {
 	})
 }
 
+// tardy listens two seconds late and then tells how often somebody was refused
+// by its kernel until then.
+const tardy = `
+import socket, time
+time.sleep(2)
+rows = [line.split() for line in open('/proc/net/snmp') if line.startswith('Tcp:')]
+failed = dict(zip(*rows))['AttemptFails']
+s = socket.create_server(('127.0.0.1', 7000))
+while True:
+    c, _ = s.accept()
+    c.recv(100)
+    c.sendall(failed.encode())
+    c.close()
+`
+
+// A program that does not listen yet is awaited by an event of its kernel: there
+// are few attempts to connect and not one each five milliseconds.
+func TestAProgramThatComesLateIsAwaited(t *testing.T) {
+	onEveryHost(t, func(t *testing.T, h *testbed.Host) {
+		must(t, h, "", "instance", "start", "--name", "web", "--expose", "7000/tcp", "--", "python3", "-c", tardy)
+		c, err := dial(h, info(t, h).Endpoints[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := say(c, "x")
+		if n, bad := strconv.Atoi(got); bad != nil || n == 0 || n > 20 || err != nil {
+			t.Errorf("%q attempts failed (%v)", got, err)
+		}
+	})
+}
+
 // awaitOpen tries a port until it is open: nothing tells that.
 func awaitOpen(t *testing.T, h *testbed.Host, e api.Endpoint) {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/guest/harness/boot"
 	"github.com/xfeldman/aegisvm/guest/harness/channel"
+	"github.com/xfeldman/aegisvm/guest/harness/listen"
 	"github.com/xfeldman/aegisvm/guest/harness/machine"
 	"github.com/xfeldman/aegisvm/guest/harness/process"
 	"github.com/xfeldman/aegisvm/guest/harness/quick"
@@ -93,6 +94,9 @@ func outlive() {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 }
 
+// groups is where the groups of all processes are.
+const groups = "/sys/fs/cgroup"
+
 // serve serves the host until it asks for the end of the machine.
 func serve(m *machine.Machine, dial channel.Channel, later *boot.Later) error {
 	id, err := machine.BootID()
@@ -100,13 +104,14 @@ func serve(m *machine.Machine, dial channel.Channel, later *boot.Later) error {
 		return err
 	}
 	reaper := process.NewReaper()
-	table := process.NewTable(reaper).WithGroups("/sys/fs/cgroup/aegis")
+	table := process.NewTable(reaper).WithGroups(groups + "/aegis")
 	s, err := service.New(api.Version, id, m, table, say)
 	if err != nil {
 		return err
 	}
 	relay := workspace.New(later.Load, say)
 	s.WithWorkspace(relay)
+	s.WithListens(listen.New(groups).Watch)
 	if err := dial.Ring(); err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (g *Guests) dial(context.Context) (*os.File, error) {
 	g.mu.Lock()
 	g.dials++
 	g.mu.Unlock()
-	g.tasks.Go(func() { forward.Serve(g.ctx, ours) })
+	g.tasks.Go(func() { forward.Server{}.Serve(g.ctx, ours) })
 	return theirs, nil
 }
 

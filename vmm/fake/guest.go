@@ -84,7 +84,7 @@ func (g *guest) accept(port uint32, c net.Conn) bool {
 		return true
 	case port == proto.PortForward:
 		go func() { // ends with the connection
-			forward.Serve(g.ctx, halfClosed{c})
+			forward.Server{}.Serve(g.ctx, halfClosed{c})
 			g.forget(c)
 		}()
 		return true

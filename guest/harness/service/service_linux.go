@@ -44,6 +44,7 @@ type Service struct {
 	named     atomic.Bool
 	naming    sync.Mutex
 	workspace Workspace
+	forwards  forward.Server
 }
 
 // New makes the service of a guest. version is for people, bootID names this
@@ -59,6 +60,12 @@ func New(version, bootID string, m Machine, t *process.Table, log func(string)) 
 	}
 	proto.RegisterGuestService(s.rpc, s)
 	return s, nil
+}
+
+// WithListens has connections to programs that do not listen yet wait for what
+// watch tells.
+func (s *Service) WithListens(watch func(port uint16) (woken <-chan struct{}, stop func(), err error)) {
+	s.forwards.Watch = watch
 }
 
 // Close ends all control connections.
@@ -105,7 +112,7 @@ func (s *Service) stream(c process.Conn) {
 
 // forward connects the host with a program.
 func (s *Service) forward(c process.Conn) {
-	if err := forward.Serve(context.Background(), c); err != nil {
+	if err := s.forwards.Serve(context.Background(), c); err != nil {
 		s.log(err.Error())
 	}
 }

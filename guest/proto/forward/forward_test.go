@@ -39,7 +39,7 @@ func guest(t *testing.T, target Target) (host *net.UnixConn, over <-chan error) 
 	t.Helper()
 	host, theirs := pair(t)
 	done := make(chan error, 1)
-	go func() { done <- Serve(t.Context(), theirs) }()
+	go func() { done <- Server{}.Serve(t.Context(), theirs) }()
 	if err := WriteTarget(host, target); err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +125,68 @@ func TestAProgramThatComesLaterIsAwaited(t *testing.T) {
 	}
 }
 
+// Where somebody tells, the guest looks when it is told, and not before.
+func TestAProgramThatIsToldOfIsLookedForThen(t *testing.T) {
+	l, port := listen(t, "127.0.0.1:0")
+	address := l.Addr().String()
+	l.Close()
+	woken, watched, stopped := make(chan struct{}), make(chan uint16, 1), make(chan bool, 1)
+	s := Server{Watch: func(port uint16) (<-chan struct{}, func(), error) {
+		watched <- port
+		return woken, func() { stopped <- true }, nil
+	}}
+	host, theirs := pair(t)
+	go s.Serve(t.Context(), theirs)
+	if err := WriteTarget(host, Target{Port: port, Wait: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-watched; got != port {
+		t.Errorf("port %d is watched, not %d", got, port)
+	}
+	woken <- struct{}{} // for nothing
+	woken <- struct{}{} // it has looked again: nobody listens yet
+	later, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer later.Close()
+	woken <- struct{}{}
+	if err := ReadAnswer(host); err != nil {
+		t.Error(err)
+	}
+	<-stopped
+}
+
+func TestAWatchThatFailsIsNoEndOfTheWait(t *testing.T) {
+	l, port := listen(t, "127.0.0.1:0")
+	address := l.Addr().String()
+	l.Close()
+	for name, watch := range map[string]func(uint16) (<-chan struct{}, func(), error){
+		"at once": func(uint16) (<-chan struct{}, func(), error) { return nil, nil, errors.New("no") },
+		"later": func(uint16) (<-chan struct{}, func(), error) {
+			over := make(chan struct{})
+			close(over)
+			return over, func() {}, nil
+		},
+	} {
+		host, theirs := pair(t)
+		go Server{Watch: watch}.Serve(t.Context(), theirs)
+		if err := WriteTarget(host, Target{Port: port, Wait: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan error, 1)
+		go func() { answered <- ReadAnswer(host) }()
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.Close()
+	}
+}
+
 func TestAWaitEnds(t *testing.T) {
 	l, port := listen(t, "127.0.0.1:0")
 	l.Close()
@@ -179,7 +241,7 @@ func TestAGuestThatGoesEndsItsConnections(t *testing.T) {
 	host, theirs := pair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, theirs) }()
+	go func() { done <- Server{}.Serve(ctx, theirs) }()
 	if err := WriteTarget(host, Target{Port: port}); err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,17 @@ import (
 // headTime is how long a host may take to say where to.
 const headTime = 10 * time.Second
 
+// Server is the guest's half.
+type Server struct {
+	// Watch, if there is one, tells until stop is called that a program may have
+	// begun to listen on a port of TCP; closed, it tells nothing any more. An
+	// error says that it cannot tell.
+	Watch func(port uint16) (woken <-chan struct{}, stop func(), err error)
+}
+
 // Serve serves one connection to proto.PortForward until it ends or ctx does,
 // and closes it.
-func Serve(ctx context.Context, c Stream) error {
+func (s Server) Serve(ctx context.Context, c Stream) error {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	c.SetReadDeadline(time.Now().Add(headTime))
@@ -25,7 +33,7 @@ func Serve(ctx context.Context, c Stream) error {
 		return err
 	}
 	c.SetReadDeadline(time.Time{})
-	app, err := dial(ctx, t)
+	app, err := s.dial(ctx, t)
 	if err != nil {
 		return writeAnswer(c, err)
 	}
@@ -47,27 +55,50 @@ func Serve(ctx context.Context, c Stream) error {
 const queueTime = 45 * time.Second
 
 // look is how often the guest looks whether a program that is waited for
-// listens: only while a connection waits, because the kernel tells nobody.
+// listens, where its kernel tells nobody: only while a connection waits.
 const look = 5 * time.Millisecond
 
 // dial connects to the program, which it waits for where that is wanted.
-func dial(ctx context.Context, t Target) (net.Conn, error) {
+func (s Server) dial(ctx context.Context, t Target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.Wait+queueTime)
 	defer cancel()
-	end := time.Now().Add(t.Wait)
-	for {
-		c, err := dialOnce(ctx, t)
-		if !errors.Is(err, ErrRefused) || !time.Now().Before(end) {
+	c, err := dialOnce(ctx, t)
+	if !errors.Is(err, ErrRefused) || t.Wait <= 0 {
+		return c, err
+	}
+	var woken <-chan struct{}
+	if s.Watch != nil {
+		if events, stop, none := s.Watch(t.Port); none == nil {
+			defer stop()
+			woken = events
+		}
+	}
+	end := time.NewTimer(t.Wait)
+	defer end.Stop()
+	for { // again at once: it may have begun before it was watched
+		if c, err = dialOnce(ctx, t); !errors.Is(err, ErrRefused) {
 			return c, err
 		}
-		timer := time.NewTimer(look)
 		select {
-		case <-timer.C:
+		case _, more := <-woken:
+			if !more {
+				woken = nil
+			}
+		case <-tick(woken):
+		case <-end.C:
+			return nil, err
 		case <-ctx.Done():
-			timer.Stop()
 			return nil, err
 		}
 	}
+}
+
+// tick is when to look where nobody tells; never where somebody does.
+func tick(woken <-chan struct{}) <-chan time.Time {
+	if woken != nil {
+		return nil
+	}
+	return time.After(look)
 }
 
 // dialOnce tries the addresses of the guest one after the other. Nobody can
