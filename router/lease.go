@@ -77,14 +77,26 @@ func (h *held) use(n int) {
 	}
 }
 
+// sayPause is how long the waker hears nothing new: many connections come and
+// go in that time.
+const sayPause = 20 * time.Millisecond
+
 // say tells the waker, which gets the newest number and not each.
 func (h *held) say() {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		select {
 		case <-h.wanted:
 			if packet.Send(h.conn, LeaseUse{int(h.users.Load())}) != nil {
 				return
 			}
+		case <-h.over:
+			return
+		}
+		pause.Reset(sayPause)
+		select {
+		case <-pause.C:
 		case <-h.over:
 			return
 		}

@@ -97,13 +97,21 @@ func (g *Guests) follow(lease *net.UnixConn, end func()) {
 		if _, err := packet.Receive(lease, &use); err != nil {
 			break
 		}
-		g.used <- use.Connections
+		g.tell(use.Connections)
 	}
 	lease.Close()
 	g.mu.Lock()
 	delete(g.leases, lease)
 	g.mu.Unlock()
-	g.used <- -1
+	g.tell(-1)
+}
+
+// tell tells AwaitUse, which may have stopped listening long ago.
+func (g *Guests) tell(n int) {
+	select {
+	case g.used <- n:
+	default:
+	}
 }
 
 func (g *Guests) dial(context.Context) (*os.File, error) {
