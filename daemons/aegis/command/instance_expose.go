@@ -21,7 +21,7 @@ func (a *app) instanceExpose() *cobra.Command {
 GUEST is the guest's port, PUBLIC that of this host: without it one is chosen and
 kept. BIND is an address of this host, 127.0.0.1 by default, one of IPv6 in
 brackets. http, the default, is tcp whose clients are told when it cannot be
-reached; the bytes are the same.
+reached; it is also at http://NAME.localhost:8099, see 'aegis status'.
 
 A connection resumes a paused instance, and starts one at rest whose restart
 policy is on-demand.`,
