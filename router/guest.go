@@ -41,10 +41,15 @@ func newGuest(d *dialer.Dialer, addr netip.Addr) *guest {
 	return g
 }
 
-func (g *guest) use() {
+// use begins a use, unless the last one has ended meanwhile.
+func (g *guest) use() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.uses == 0 {
+		return false
+	}
 	g.uses++
+	return true
 }
 
 // drop ends a use.
@@ -78,11 +83,10 @@ func (g *guest) direct(ctx context.Context, p Port) (c *net.TCPConn, release fun
 		return nil, nil
 	}
 	// The address may be another machine's by now, but only if ours is gone.
-	if !g.dialer.Alive() {
+	if !g.dialer.Alive() || !g.use() {
 		c.Close()
 		return nil, nil
 	}
-	g.use()
 	stop := context.AfterFunc(g.over, func() { c.SetDeadline(time.Now().Add(lastBytes)) })
 	return c, func() {
 		stop()
