@@ -19,6 +19,22 @@ type guest struct {
 	machine vmm.Machine
 	control proto.GuestService
 	plan    vmm.Plan
+	asked   chan struct{} // told of each request of the control connection that was written
+}
+
+// asking tells of what is written to a connection.
+type asking struct {
+	vmm.Conn
+	asked chan<- struct{}
+}
+
+func (a asking) Write(b []byte) (int, error) {
+	n, err := a.Conn.Write(b)
+	select {
+	case a.asked <- struct{}{}:
+	default:
+	}
+	return n, err
 }
 
 // start starts a machine that is gone when the test has ended.
@@ -56,7 +72,8 @@ func (g *guest) attach() {
 	g.s.Helper()
 	g.s.ready(g.machine, g.plan)
 	c := g.dial(proto.PortControl)
-	client := ttrpc.NewClient(c)
+	g.asked = make(chan struct{}, 1)
+	client := ttrpc.NewClient(asking{c, g.asked})
 	g.s.Cleanup(func() { client.Close() })
 	g.control = proto.NewGuestClient(client)
 	r, err := g.control.Hello(g.s.ctx, &proto.HelloRequest{Version: proto.Version})
