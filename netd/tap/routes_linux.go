@@ -21,8 +21,10 @@ func Routes(skip func(link string) bool) (taken []netip.Prefix, links []string, 
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	all, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
 		return nil, nil, fmt.Errorf("listing routes: %w", err)
 	}
 	for _, r := range all {
@@ -41,9 +43,23 @@ func Routes(skip func(link string) bool) (taken []netip.Prefix, links []string, 
 	return taken, links, nil
 }
 
+// listings is how often a list is asked for that changes while it is given.
+const listings = 100
+
+// whole asks for a list until it is one: the kernel says when links or routes
+// came and went meanwhile.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range listings {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 func indexes() (map[int]string, error) {
-	links, err := netlink.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := whole(netlink.LinkList)
+	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
 	names := map[int]string{}

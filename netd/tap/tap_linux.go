@@ -118,7 +118,7 @@ func write(file, value string) error {
 // Names are the names of all links, and those of the taps with an alias that
 // begins with mark.
 func Names(mark string) (all, ours []string, err error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listing links: %w", err)
 	}
