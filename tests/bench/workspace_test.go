@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
 // The repository that git is measured in.
@@ -21,20 +24,52 @@ const (
 // workspace in turns. First means that the guest had nothing in its caches.
 func BenchmarkWorkspace(b *testing.B) {
 	h, folder := up(b), b.TempDir()
-	hostGit(b, filepath.Join(folder, "git"))
+	hostProgram(b, "git", filepath.Join(folder, "git"))
 	repository(b, folder)
-	script, err := os.ReadFile("testdata/git.sh")
+	inTurns(b, h, folder, "git.sh", "first", "again", "add")
+}
+
+// BenchmarkNpm runs `npm ci` of a project of a hundred packages likewise. It
+// takes a registry to fill the cache.
+func BenchmarkNpm(b *testing.B) {
+	h, folder := up(b), b.TempDir()
+	hostProgram(b, "node", filepath.Join(folder, "programs"))
+	npm, err := exec.LookPath("npm")
 	if err == nil {
-		err = os.WriteFile(filepath.Join(folder, "git.sh"), script, 0o644)
+		npm, err = filepath.EvalSymlinks(npm)
+	}
+	if err != nil {
+		b.Skipf("npm is missing: %v", err)
+	}
+	project := filepath.Join(folder, "project")
+	if err := errors.Join(os.CopyFS(filepath.Join(folder, "npm"), os.DirFS(filepath.Dir(filepath.Dir(npm)))),
+		os.CopyFS(project, os.DirFS("testdata/project"))); err != nil {
+		b.Fatal(err)
+	}
+	install := exec.Command(npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", filepath.Join(folder, "cache"))
+	install.Dir = project
+	if out, err := install.CombinedOutput(); err != nil {
+		b.Skipf("npm install: %v\n%s", err, out)
+	}
+	inTurns(b, h, folder, "npm.sh", "ci")
+}
+
+// inTurns runs a script in a machine that does the same on its own disk and in
+// the workspace.
+func inTurns(b *testing.B, h *testbed.Host, folder, name string, works ...string) {
+	b.Helper()
+	script, err := os.ReadFile(filepath.Join("testdata", name))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, name), script, 0o644)
 	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	const own, ours = "/root/w", "/workspace"
+	const own, ours = "/root/w", "/workspace/w"
 	for b.Loop() {
-		out := command(b, h, "run", "--memory", "1024", "--workspace", folder, "--", "sh", "/workspace/git.sh", own, ours)
-		took := durations(b, out)
-		for _, what := range []string{"first", "again", "add"} {
+		out := command(b, h, "run", "--memory", "1024", "--workspace", folder, "--", "sh", "/workspace/"+name, own, ours)
+		took := durations(b, out, 2*len(works))
+		for _, what := range works {
 			mine, disk := median(took[what+" "+ours]), median(took[what+" "+own])
 			b.ReportMetric(ms(mine), what+"-ms")
 			b.ReportMetric(ms(disk), what+"-disk-ms")
@@ -44,8 +79,8 @@ func BenchmarkWorkspace(b *testing.B) {
 	}
 }
 
-// durations reads what the script says.
-func durations(b *testing.B, out string) map[string][]time.Duration {
+// durations reads what the script says of so many kinds of work.
+func durations(b *testing.B, out string, kinds int) map[string][]time.Duration {
 	b.Helper()
 	took := map[string][]time.Duration{}
 	for line := range strings.Lines(out) {
@@ -59,7 +94,7 @@ func durations(b *testing.B, out string) map[string][]time.Duration {
 		}
 		took[words[0]+" "+words[1]] = append(took[words[0]+" "+words[1]], time.Duration(n))
 	}
-	if len(took) != 6 {
+	if len(took) != kinds {
 		b.Fatalf("the script said %q", out)
 	}
 	return took
@@ -68,7 +103,7 @@ func durations(b *testing.B, out string) map[string][]time.Duration {
 // repository makes one in a folder, and an archive of it beside.
 func repository(b *testing.B, folder string) {
 	b.Helper()
-	repo := filepath.Join(folder, "repo")
+	repo := filepath.Join(folder, "w", "repo")
 	for d := range repositoryDirs {
 		dir := filepath.Join(repo, fmt.Sprint("dir", d))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -84,7 +119,7 @@ func repository(b *testing.B, folder string) {
 		{"git", "-C", repo, "init", "-q"},
 		{"git", "-C", repo, "add", "."},
 		{"git", "-C", repo, "-c", "gc.auto=0", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"},
-		{"tar", "-C", folder, "-cf", filepath.Join(folder, "repo.tar"), "repo"},
+		{"tar", "-C", filepath.Dir(repo), "-cf", filepath.Join(folder, "repo.tar"), "repo"},
 	} {
 		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			b.Fatalf("%v: %v\n%s", argv, err, out)
@@ -92,19 +127,19 @@ func repository(b *testing.B, folder string) {
 	}
 }
 
-// hostGit copies this host's git with all that it is linked to: the base image
-// has none.
-func hostGit(b *testing.B, folder string) {
+// hostProgram copies a program of this host with all that it is linked to: the
+// base image has none of those that are measured.
+func hostProgram(b *testing.B, name, folder string) {
 	b.Helper()
-	git, err := exec.LookPath("git")
+	program, err := exec.LookPath(name)
 	if err != nil {
-		b.Skip("git is missing")
+		b.Skipf("%s is missing", name)
 	}
-	out, err := exec.Command("ldd", git).Output()
+	out, err := exec.Command("ldd", program).Output()
 	if err != nil {
-		b.Skipf("ldd %s: %v", git, err)
+		b.Skipf("ldd %s: %v", program, err)
 	}
-	files := map[string]string{"git": git}
+	files := map[string]string{name: program}
 	for line := range strings.Lines(string(out)) {
 		for _, word := range strings.Fields(line) {
 			if !filepath.IsAbs(word) {
