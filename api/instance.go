@@ -168,6 +168,8 @@ type Instance struct {
 	// connections to its ports, open or waiting.
 	LastActiveAt      time.Time `json:"last_active_at"`
 	ActiveConnections int       `json:"active_connections"`
+	// Sleep tells of its way to sleep and back; nil at rest.
+	Sleep *Sleep `json:"sleep,omitempty"`
 	// UpdatedAt is when what is kept of it was written last.
 	UpdatedAt time.Time `json:"updated_at"`
 	Reach
@@ -203,8 +205,12 @@ const (
 	EventChanged  = "changed" // its name, whether it is enabled, or a restart that is due
 	EventProgress = "progress"
 	EventExited   = "exited"
-	EventDeleted  = "deleted"
-	EventGap      = "gap" // a client lost the stream and has it again
+	// An instance was put to sleep or woken; the message says why, and how long
+	// that took.
+	EventPaused  = "instance.paused"
+	EventWoken   = "instance.woken"
+	EventDeleted = "deleted"
+	EventGap     = "gap" // a client lost the stream and has it again
 	// An exec ended with a client when that has left; of one that goes with its
 	// machine the phase tells.
 	EventExecStarted = "exec.started"

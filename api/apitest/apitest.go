@@ -241,7 +241,7 @@ func (s suite) readBack() {
 	}
 	running := s.awaitPhase(in.ID, api.PhaseRunning)
 	want.State, want.Phase, want.StartedAt, want.Digest = api.StateRunning, api.PhaseRunning, running.StartedAt, running.Digest
-	want.UpdatedAt = running.UpdatedAt
+	want.UpdatedAt, want.Sleep = running.UpdatedAt, running.Sleep
 	if diff := cmp.Diff(want, running); diff != "" || running.StartedAt == nil || running.Digest == "" {
 		s.Errorf("running instance: %s", diff)
 	}

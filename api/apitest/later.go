@@ -12,8 +12,7 @@ import (
 // later are specs that are kept and not started, by the field that says why.
 func later() map[string]api.InstanceSpec {
 	return map[string]api.InstanceSpec{
-		"kit":         {Kit: "agent"},
-		"idle_policy": {Command: []string{"sleep"}, Idle: "leases_only,pause=60s,hibernate=5m"},
+		"kit": {Kit: "agent"},
 	}
 }
 
@@ -21,7 +20,7 @@ func (s suite) notYet() {
 	for word, spec := range later() {
 		spec.Handle = "web"
 		in := s.keptAtRest(word, spec)
-		if in.Kit != spec.Kit || in.Idle != spec.Idle || in.Command == nil {
+		if in.Kit != spec.Kit || in.Command == nil {
 			s.Errorf("%s is read back as %+v", word, in)
 		}
 		other := spec

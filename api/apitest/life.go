@@ -121,7 +121,7 @@ func (s suite) pause() {
 	if !in.UpdatedAt.After(first.UpdatedAt) {
 		s.Errorf("updated at %v, before the pause at %v", in.UpdatedAt, first.UpdatedAt)
 	}
-	first.UpdatedAt = in.UpdatedAt
+	first.UpdatedAt, first.Sleep = in.UpdatedAt, in.Sleep
 	if diff := cmp.Diff(first, in); diff != "" {
 		s.Errorf("a pause changed the instance: %s", diff)
 	}

@@ -55,7 +55,7 @@ func TestOpenAPIDescribesEveryEndpointAndNoOther(t *testing.T) {
 func TestOpenAPIDescribesEveryFieldAndNoOther(t *testing.T) {
 	schemas := readDocument(t).Components.Schemas
 	for name, v := range map[string]any{
-		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
+		"InstanceSpec": api.InstanceSpec{}, "Instance": api.Instance{}, "Sleep": api.Sleep{}, "Event": api.Event{}, "Status": api.Status{}, "Error": api.Error{},
 		"Secret": api.Secret{}, "UsedSecrets": api.UsedSecrets{}, "Workspace": api.Workspace{},
 		"NetworkPolicy": api.NetworkPolicy{}, "NetworkState": api.NetworkState{}, "NetworkCounter": api.NetworkCounter{},
 		"Image": api.Image{}, "ImageProgress": api.ImageProgress{},

@@ -1234,6 +1234,71 @@ func (x *CopyInRequest) GetOwner() bool {
 	return false
 }
 
+// ActivityResponse has sums since the boot. What the harness and the kernel do
+// for themselves is not in them.
+type ActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CpuNanos is the processor time of all programs, also of those that have
+	// ended.
+	CpuNanos uint64 `protobuf:"varint,1,opt,name=cpu_nanos,json=cpuNanos,proto3" json:"cpu_nanos,omitempty"`
+	// NetworkBytes went through eth0, DiskBytes to and from the disks.
+	NetworkBytes  uint64 `protobuf:"varint,2,opt,name=network_bytes,json=networkBytes,proto3" json:"network_bytes,omitempty"`
+	DiskBytes     uint64 `protobuf:"varint,3,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActivityResponse) Reset() {
+	*x = ActivityResponse{}
+	mi := &file_guest_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActivityResponse) ProtoMessage() {}
+
+func (x *ActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_guest_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActivityResponse.ProtoReflect.Descriptor instead.
+func (*ActivityResponse) Descriptor() ([]byte, []int) {
+	return file_guest_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ActivityResponse) GetCpuNanos() uint64 {
+	if x != nil {
+		return x.CpuNanos
+	}
+	return 0
+}
+
+func (x *ActivityResponse) GetNetworkBytes() uint64 {
+	if x != nil {
+		return x.NetworkBytes
+	}
+	return 0
+}
+
+func (x *ActivityResponse) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
 type PoweroffRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GraceMs       uint32                 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
@@ -1243,7 +1308,7 @@ type PoweroffRequest struct {
 
 func (x *PoweroffRequest) Reset() {
 	*x = PoweroffRequest{}
-	mi := &file_guest_proto_msgTypes[17]
+	mi := &file_guest_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1320,7 @@ func (x *PoweroffRequest) String() string {
 func (*PoweroffRequest) ProtoMessage() {}
 
 func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_guest_proto_msgTypes[17]
+	mi := &file_guest_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1333,7 @@ func (x *PoweroffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoweroffRequest.ProtoReflect.Descriptor instead.
 func (*PoweroffRequest) Descriptor() ([]byte, []int) {
-	return file_guest_proto_rawDescGZIP(), []int{17}
+	return file_guest_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PoweroffRequest) GetGraceMs() uint32 {
@@ -1359,7 +1424,12 @@ const file_guest_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
 	"\aextract\x18\x03 \x01(\bR\aextract\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\bR\x05owner\",\n" +
+	"\x05owner\x18\x04 \x01(\bR\x05owner\"s\n" +
+	"\x10ActivityResponse\x12\x1b\n" +
+	"\tcpu_nanos\x18\x01 \x01(\x04R\bcpuNanos\x12#\n" +
+	"\rnetwork_bytes\x18\x02 \x01(\x04R\fnetworkBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x03 \x01(\x04R\tdiskBytes\",\n" +
 	"\x0fPoweroffRequest\x12\x19\n" +
 	"\bgrace_ms\x18\x01 \x01(\rR\agraceMs*I\n" +
 	"\bLifetime\x12\x11\n" +
@@ -1369,7 +1439,7 @@ const file_guest_proto_rawDesc = "" +
 	"\x05Stdio\x12\x0e\n" +
 	"\n" +
 	"STDIO_NULL\x10\x00\x12\x10\n" +
-	"\fSTDIO_STREAM\x10\x012\xcf\x05\n" +
+	"\fSTDIO_STREAM\x10\x012\x94\x06\n" +
 	"\x05Guest\x12D\n" +
 	"\x05Hello\x12\x1c.aegis.guest.v1.HelloRequest\x1a\x1d.aegis.guest.v1.HelloResponse\x12>\n" +
 	"\vSetIdentity\x12\x18.aegis.guest.v1.Identity\x1a\x15.aegis.guest.v1.Empty\x126\n" +
@@ -1380,7 +1450,8 @@ const file_guest_proto_rawDesc = "" +
 	"\x06Resize\x12\x1d.aegis.guest.v1.ResizeRequest\x1a\x15.aegis.guest.v1.Empty\x12;\n" +
 	"\x04List\x12\x15.aegis.guest.v1.Empty\x1a\x1c.aegis.guest.v1.ListResponse\x12@\n" +
 	"\aCopyOut\x12\x1e.aegis.guest.v1.CopyOutRequest\x1a\x15.aegis.guest.v1.Empty\x12>\n" +
-	"\x06CopyIn\x12\x1d.aegis.guest.v1.CopyInRequest\x1a\x15.aegis.guest.v1.Empty\x12B\n" +
+	"\x06CopyIn\x12\x1d.aegis.guest.v1.CopyInRequest\x1a\x15.aegis.guest.v1.Empty\x12C\n" +
+	"\bActivity\x12\x15.aegis.guest.v1.Empty\x1a .aegis.guest.v1.ActivityResponse\x12B\n" +
 	"\bPoweroff\x12\x1f.aegis.guest.v1.PoweroffRequest\x1a\x15.aegis.guest.v1.EmptyB/Z-github.com/xfeldman/aegisvm/guest/proto;protob\x06proto3"
 
 var (
@@ -1396,28 +1467,29 @@ func file_guest_proto_rawDescGZIP() []byte {
 }
 
 var file_guest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_guest_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_guest_proto_goTypes = []any{
-	(Lifetime)(0),           // 0: aegis.guest.v1.Lifetime
-	(Stdio)(0),              // 1: aegis.guest.v1.Stdio
-	(*Empty)(nil),           // 2: aegis.guest.v1.Empty
-	(*HelloRequest)(nil),    // 3: aegis.guest.v1.HelloRequest
-	(*HelloResponse)(nil),   // 4: aegis.guest.v1.HelloResponse
-	(*Identity)(nil),        // 5: aegis.guest.v1.Identity
-	(*Network)(nil),         // 6: aegis.guest.v1.Network
-	(*Time)(nil),            // 7: aegis.guest.v1.Time
-	(*StartRequest)(nil),    // 8: aegis.guest.v1.StartRequest
-	(*Tty)(nil),             // 9: aegis.guest.v1.Tty
-	(*StartResponse)(nil),   // 10: aegis.guest.v1.StartResponse
-	(*WaitRequest)(nil),     // 11: aegis.guest.v1.WaitRequest
-	(*ExitStatus)(nil),      // 12: aegis.guest.v1.ExitStatus
-	(*SignalRequest)(nil),   // 13: aegis.guest.v1.SignalRequest
-	(*ResizeRequest)(nil),   // 14: aegis.guest.v1.ResizeRequest
-	(*ListResponse)(nil),    // 15: aegis.guest.v1.ListResponse
-	(*ProcessInfo)(nil),     // 16: aegis.guest.v1.ProcessInfo
-	(*CopyOutRequest)(nil),  // 17: aegis.guest.v1.CopyOutRequest
-	(*CopyInRequest)(nil),   // 18: aegis.guest.v1.CopyInRequest
-	(*PoweroffRequest)(nil), // 19: aegis.guest.v1.PoweroffRequest
+	(Lifetime)(0),            // 0: aegis.guest.v1.Lifetime
+	(Stdio)(0),               // 1: aegis.guest.v1.Stdio
+	(*Empty)(nil),            // 2: aegis.guest.v1.Empty
+	(*HelloRequest)(nil),     // 3: aegis.guest.v1.HelloRequest
+	(*HelloResponse)(nil),    // 4: aegis.guest.v1.HelloResponse
+	(*Identity)(nil),         // 5: aegis.guest.v1.Identity
+	(*Network)(nil),          // 6: aegis.guest.v1.Network
+	(*Time)(nil),             // 7: aegis.guest.v1.Time
+	(*StartRequest)(nil),     // 8: aegis.guest.v1.StartRequest
+	(*Tty)(nil),              // 9: aegis.guest.v1.Tty
+	(*StartResponse)(nil),    // 10: aegis.guest.v1.StartResponse
+	(*WaitRequest)(nil),      // 11: aegis.guest.v1.WaitRequest
+	(*ExitStatus)(nil),       // 12: aegis.guest.v1.ExitStatus
+	(*SignalRequest)(nil),    // 13: aegis.guest.v1.SignalRequest
+	(*ResizeRequest)(nil),    // 14: aegis.guest.v1.ResizeRequest
+	(*ListResponse)(nil),     // 15: aegis.guest.v1.ListResponse
+	(*ProcessInfo)(nil),      // 16: aegis.guest.v1.ProcessInfo
+	(*CopyOutRequest)(nil),   // 17: aegis.guest.v1.CopyOutRequest
+	(*CopyInRequest)(nil),    // 18: aegis.guest.v1.CopyInRequest
+	(*ActivityResponse)(nil), // 19: aegis.guest.v1.ActivityResponse
+	(*PoweroffRequest)(nil),  // 20: aegis.guest.v1.PoweroffRequest
 }
 var file_guest_proto_depIdxs = []int32{
 	6,  // 0: aegis.guest.v1.Identity.network:type_name -> aegis.guest.v1.Network
@@ -1439,20 +1511,22 @@ var file_guest_proto_depIdxs = []int32{
 	2,  // 16: aegis.guest.v1.Guest.List:input_type -> aegis.guest.v1.Empty
 	17, // 17: aegis.guest.v1.Guest.CopyOut:input_type -> aegis.guest.v1.CopyOutRequest
 	18, // 18: aegis.guest.v1.Guest.CopyIn:input_type -> aegis.guest.v1.CopyInRequest
-	19, // 19: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
-	4,  // 20: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
-	2,  // 21: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
-	2,  // 22: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
-	10, // 23: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
-	12, // 24: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
-	2,  // 25: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
-	2,  // 26: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
-	15, // 27: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
-	2,  // 28: aegis.guest.v1.Guest.CopyOut:output_type -> aegis.guest.v1.Empty
-	2,  // 29: aegis.guest.v1.Guest.CopyIn:output_type -> aegis.guest.v1.Empty
-	2,  // 30: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
-	20, // [20:31] is the sub-list for method output_type
-	9,  // [9:20] is the sub-list for method input_type
+	2,  // 19: aegis.guest.v1.Guest.Activity:input_type -> aegis.guest.v1.Empty
+	20, // 20: aegis.guest.v1.Guest.Poweroff:input_type -> aegis.guest.v1.PoweroffRequest
+	4,  // 21: aegis.guest.v1.Guest.Hello:output_type -> aegis.guest.v1.HelloResponse
+	2,  // 22: aegis.guest.v1.Guest.SetIdentity:output_type -> aegis.guest.v1.Empty
+	2,  // 23: aegis.guest.v1.Guest.SetTime:output_type -> aegis.guest.v1.Empty
+	10, // 24: aegis.guest.v1.Guest.Start:output_type -> aegis.guest.v1.StartResponse
+	12, // 25: aegis.guest.v1.Guest.Wait:output_type -> aegis.guest.v1.ExitStatus
+	2,  // 26: aegis.guest.v1.Guest.Signal:output_type -> aegis.guest.v1.Empty
+	2,  // 27: aegis.guest.v1.Guest.Resize:output_type -> aegis.guest.v1.Empty
+	15, // 28: aegis.guest.v1.Guest.List:output_type -> aegis.guest.v1.ListResponse
+	2,  // 29: aegis.guest.v1.Guest.CopyOut:output_type -> aegis.guest.v1.Empty
+	2,  // 30: aegis.guest.v1.Guest.CopyIn:output_type -> aegis.guest.v1.Empty
+	19, // 31: aegis.guest.v1.Guest.Activity:output_type -> aegis.guest.v1.ActivityResponse
+	2,  // 32: aegis.guest.v1.Guest.Poweroff:output_type -> aegis.guest.v1.Empty
+	21, // [21:33] is the sub-list for method output_type
+	9,  // [9:21] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1469,7 +1543,7 @@ func file_guest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_guest_proto_rawDesc), len(file_guest_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,6 +18,7 @@ type GuestService interface {
 	List(context.Context, *Empty) (*ListResponse, error)
 	CopyOut(context.Context, *CopyOutRequest) (*Empty, error)
 	CopyIn(context.Context, *CopyInRequest) (*Empty, error)
+	Activity(context.Context, *Empty) (*ActivityResponse, error)
 	Poweroff(context.Context, *PoweroffRequest) (*Empty, error)
 }
 
@@ -93,6 +94,13 @@ func RegisterGuestService(srv *ttrpc.Server, svc GuestService) {
 					return nil, err
 				}
 				return svc.CopyIn(ctx, &req)
+			},
+			"Activity": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req Empty
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.Activity(ctx, &req)
 			},
 			"Poweroff": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req PoweroffRequest
@@ -190,6 +198,14 @@ func (c *guestClient) CopyOut(ctx context.Context, req *CopyOutRequest) (*Empty,
 func (c *guestClient) CopyIn(ctx context.Context, req *CopyInRequest) (*Empty, error) {
 	var resp Empty
 	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "CopyIn", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *guestClient) Activity(ctx context.Context, req *Empty) (*ActivityResponse, error) {
+	var resp ActivityResponse
+	if err := c.client.Call(ctx, "aegis.guest.v1.Guest", "Activity", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -12,7 +12,7 @@ package proto
 
 // Version is this side's contract version: major * 1000 + minor. Sides with
 // equal majors understand one another.
-const Version = 1005
+const Version = 1006
 
 // Ports of the guest. On vsock they are vsock ports; on a serial transport
 // they are sent as the first four bytes of a multiplexed stream.

@@ -39,6 +39,9 @@ type guest struct {
 	named     bool
 	identity  *proto.Identity
 	times     []int64
+	asked     int    // for its activity,
+	worked    uint64 // which is this
+	sent      uint64
 	processes map[string]*process
 	conns     map[net.Conn]struct{}
 	lastPid   uint32

@@ -86,6 +86,7 @@ func infoRows(in api.Instance) [][2]string {
 		{"Disk", fmt.Sprintf("%d MiB", in.DiskMB)},
 		{"Processors", fmt.Sprint(in.VCPUs)},
 		{"Idle", string(in.Idle)},
+		{"Sleep", sleepText(in)},
 		{"Restart", restartText(in)},
 		{"Starts", fmt.Sprint(in.Starts)},
 		{"Machine", in.Machine},

@@ -384,8 +384,19 @@ func TestWhy(t *testing.T) {
 		in   api.Instance
 		want []string
 	}{
-		"running":  {api.Instance{Phase: api.PhaseRunning, Enabled: true, StartedAt: &before, Starts: 2}, []string{"(1m0s ago)", "starts: 2", "nothing puts it to sleep"}},
-		"paused":   {api.Instance{Phase: api.PhasePaused, Enabled: true, StartedAt: &before}, []string{"a user paused it"}},
+		"running": {api.Instance{Phase: api.PhaseRunning, Enabled: true, StartedAt: &before, Starts: 2}, []string{"(1m0s ago)", "starts: 2"}},
+		"used": {
+			api.Instance{Phase: api.PhaseRunning, Enabled: true, Sleep: &api.Sleep{InUse: []string{"a client"}, Reason: "an exec", Since: &before}},
+			[]string{"kept awake: a client", "awake: an exec (1m0s ago)"},
+		},
+		"idle": {
+			api.Instance{Phase: api.PhaseRunning, Enabled: true, Sleep: &api.Sleep{Next: api.PhasePaused, NextAt: &soon, Obstacle: "at work"}},
+			[]string{"does not sleep: at work", "paused in 4s"},
+		},
+		"paused": {
+			api.Instance{Phase: api.PhasePaused, Enabled: true, StartedAt: &before, Sleep: &api.Sleep{Reason: "a user paused it"}},
+			[]string{"asleep: a user paused it", "aegis instance resume"},
+		},
 		"starting": {api.Instance{Phase: api.PhaseStarting, Enabled: true, CreatedAt: before}, []string{"created at"}},
 		"done": {
 			api.Instance{Phase: api.PhaseStopped, Enabled: true, StoppedAt: &before, ExitCode: &code, Restart: api.RestartNever},

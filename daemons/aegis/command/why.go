@@ -25,7 +25,8 @@ func (a *app) why() *cobra.Command {
 		Use:   "why NAME",
 		Short: "Say why an instance is as it is",
 		Long: `Say why an instance is as it is: how its program or its machine ended, what
-starts it again and what keeps it from starting.`,
+starts it again and what keeps it from starting; what keeps it awake, what put it
+to sleep, and when the next step is due.`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withAegis(cmd, func(ctx context.Context, aegis api.Aegis) error {
@@ -58,7 +59,8 @@ func reasons(in api.Instance, now time.Time) []string {
 	if in.RestartCount > 0 {
 		lines[len(lines)-1] += fmt.Sprintf(", the last %d by its restart policy", in.RestartCount)
 	}
-	return append(append(lines, portReasons(in)...), nextText(in, now)...)
+	lines = append(append(lines, portReasons(in)...), sleepReasons(in, now)...)
+	return append(lines, nextText(in, now)...)
 }
 
 func sinceText(in api.Instance, now time.Time) string {
@@ -86,9 +88,7 @@ func nextText(in api.Instance, now time.Time) []string {
 	case atRest(in.Phase):
 		return []string{fmt.Sprintf("nothing starts it by itself (policy %s): 'aegis instance start %s' does", in.Restart, name)}
 	case in.Phase == api.PhasePaused:
-		return []string{fmt.Sprintf("a user paused it: 'aegis instance resume %s' lets it go on, as does whoever needs it", name)}
-	case in.Phase == api.PhaseRunning:
-		return []string{"nothing puts it to sleep: its program runs until it ends or is stopped"}
+		return []string{fmt.Sprintf("'aegis instance resume %s' lets it go on, as does whoever needs it", name)}
 	}
 	return nil
 }

@@ -78,3 +78,13 @@ func TestRefusalsOfTheGuestAreToldApart(t *testing.T) {
 		t.Errorf("finding another: %v", err)
 	}
 }
+
+func TestActivityOfTheGuestIsBounded(t *testing.T) {
+	a, err := open(t, &guest{}).Activity(t.Context())
+	if want := (guestsession.Activity{CPU: 5, NetworkBytes: 6, DiskBytes: 7}); a != want || err != nil {
+		t.Errorf("activity %+v, %v", a, err)
+	}
+	if _, err := open(t, &guest{hello: &proto.HelloResponse{Version: 1005}}).Activity(t.Context()); !errors.Is(err, guestsession.ErrOld) {
+		t.Errorf("of an older guest: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package guestsession
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -64,6 +65,28 @@ func (s *Session) SetTime(ctx context.Context, t time.Time) error {
 		_, err := s.guest.SetTime(ctx, &proto.Time{UnixNano: t.UnixNano()})
 		return err
 	})
+}
+
+// Activity is how much programs have done since the guest's boot.
+type Activity struct {
+	CPU                     time.Duration
+	NetworkBytes, DiskBytes uint64
+}
+
+// activitySince is the contract with which a guest can tell its activity.
+const activitySince = 1006
+
+// Activity asks how much programs have done so far.
+func (s *Session) Activity(ctx context.Context) (a Activity, err error) {
+	if s.version < activitySince {
+		return a, fmt.Errorf("asking for the guest's activity: %w", ErrOld)
+	}
+	err = s.call(ctx, "asking for the guest's activity", callTimeout, func(ctx context.Context) error {
+		r, err := s.guest.Activity(ctx, &proto.Empty{})
+		a = Activity{time.Duration(r.GetCpuNanos() & math.MaxInt64), r.GetNetworkBytes(), r.GetDiskBytes()}
+		return err
+	})
+	return a, err
 }
 
 // Start starts a process. A program that cannot be run is no error: the

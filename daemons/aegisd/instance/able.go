@@ -7,28 +7,22 @@ import (
 
 // checkAble refuses the start of what this version can only keep. Every start
 // asks it, and who opens ports: what becomes possible is deleted here.
-func checkAble(spec api.InstanceSpec) error { return able(spec.Kit, spec.Idle) }
+func checkAble(spec api.InstanceSpec) error { return able(spec.Kit) }
 
 // offered are the ports that an instance is to have: those of its record,
 // unless nothing can ever be behind them.
 func offered(in *api.Instance) []api.Expose {
-	if able(in.Kit, in.Idle) != nil {
+	if able(in.Kit) != nil {
 		return nil
 	}
 	return in.Exposes
 }
 
-func able(kit string, idle api.IdlePolicy) error {
-	missing := ""
-	switch {
-	case kit != "":
-		missing = "kit (--kit): this aegisd cannot start kits yet"
-	case idle != "":
-		missing = "idle_policy (--idle): this aegisd cannot put guests to sleep yet"
-	default:
-		return nil
+func able(kit string) error {
+	if kit != "" {
+		return api.Errorf(api.Unavailable, "kit (--kit): this aegisd cannot start kits yet")
 	}
-	return api.Errorf(api.Unavailable, "%s", missing)
+	return nil
 }
 
 // firstStatus is the status of a new instance: it starts, or is only kept

@@ -11,6 +11,7 @@ const activeStep = 10 * time.Second
 // client is not worth a write.
 func (o *owner) touch() {
 	now, last := o.svc.now(), o.rec.Status.Active
+	o.sleep.used(now)
 	if o.removing || o.spec.AutoRemove || last != nil && now.Sub(*last) < activeStep {
 		return
 	}

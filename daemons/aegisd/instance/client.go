@@ -29,7 +29,7 @@ func (s *Service) Attach(ctx context.Context, ref string) (*api.Streams, error) 
 		return nil, err
 	}
 	w := &waiter{done: make(chan attachment, 1)}
-	err = o.awaken(ctx)
+	err = o.awaken(ctx, "an attach")
 	if err == nil {
 		err = o.ask(ctx, func() error { return o.onAttach(w) })
 	}

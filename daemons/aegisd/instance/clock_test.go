@@ -2,6 +2,7 @@ package instance_test
 
 import (
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -10,6 +11,7 @@ type clock struct {
 	mu     sync.Mutex // guards the fields below
 	now    time.Time
 	timers map[*timer]bool
+	set    chan struct{} // closed and replaced when there is a new timer
 }
 
 type timer struct {
@@ -17,7 +19,9 @@ type timer struct {
 	f  func()
 }
 
-func newClock() *clock { return &clock{now: time.Now(), timers: map[*timer]bool{}} }
+func newClock() *clock {
+	return &clock{now: time.Now(), timers: map[*timer]bool{}, set: make(chan struct{})}
+}
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
@@ -34,6 +38,8 @@ func (c *clock) AfterFunc(d time.Duration, f func()) func() bool {
 	}
 	t := &timer{c.now.Add(d), f}
 	c.timers[t] = true
+	close(c.set)
+	c.set = make(chan struct{})
 	return func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -57,5 +63,27 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Unlock()
 	for _, f := range due {
 		f()
+	}
+}
+
+// awaitTimer waits for a timer that is due at a time as wanted.
+func (c *clock) awaitTimer(t testing.TB, what string, want func(at time.Time) bool) time.Time {
+	t.Helper()
+	patience := time.After(10 * time.Second)
+	for {
+		c.mu.Lock()
+		set := c.set
+		for timer := range c.timers {
+			if want(timer.at) {
+				c.mu.Unlock()
+				return timer.at
+			}
+		}
+		c.mu.Unlock()
+		select {
+		case <-set:
+		case <-patience:
+			t.Fatalf("no timer is set for %s", what)
+		}
 	}
 }

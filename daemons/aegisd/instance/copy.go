@@ -34,7 +34,7 @@ func (s *Service) copy(ctx context.Context, ref, path string, out bool, ask func
 	if path == "" || len(path) > maxPath || strings.ContainsRune(path, 0) {
 		return nil, invalid("path %q: expected 1 to %d bytes without a NUL", shorten(path), maxPath)
 	}
-	r, err := s.wakened(ctx, ref)
+	r, err := s.wakened(ctx, ref, "a copy")
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 // in it: one with the policy on-demand is started for them. A disabled one is
 // not, and of the other policies none, so that no job is run again for a look
 // at what it left.
-func (s *Service) wakened(ctx context.Context, ref string) (*running, error) {
+func (s *Service) wakened(ctx context.Context, ref, why string) (*running, error) {
 	o, err := s.find(ref)
 	if err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func (s *Service) wakened(ctx context.Context, ref string) (*running, error) {
 	if err != nil {
 		return nil, atBoundary(err)
 	}
-	return s.runs(ctx, o.id)
+	return s.runs(ctx, o.id, why)
 }
 
 // startFor starts an instance and waits until it runs. Of many who need it at

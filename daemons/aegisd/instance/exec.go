@@ -17,7 +17,7 @@ func (s *Service) Exec(ctx context.Context, ref string, spec api.ExecSpec) (stri
 	if err := checkExec(spec); err != nil {
 		return "", nil, err
 	}
-	r, err := s.wakened(ctx, ref)
+	r, err := s.wakened(ctx, ref, "an exec")
 	if err != nil {
 		return "", nil, err
 	}
@@ -45,7 +45,7 @@ func (s *Service) Exec(ctx context.Context, ref string, spec api.ExecSpec) (stri
 
 // ReattachExec implements api.Aegis.
 func (s *Service) ReattachExec(ctx context.Context, ref, id string) (*api.Streams, error) {
-	r, err := s.runs(ctx, ref)
+	r, err := s.runs(ctx, ref, "an exec")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (s *Service) ResizeExec(ctx context.Context, ref, id string, rows, cols int
 	if err := checkSizeOf(rows, cols); err != nil {
 		return err
 	}
-	r, err := s.runs(ctx, ref)
+	r, err := s.runs(ctx, ref, "an exec")
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *Service) SignalExec(ctx context.Context, ref, id string, signal int) er
 	if signal < 1 || signal > 64 {
 		return invalid("signal %d: expected 1 to 64", signal)
 	}
-	r, err := s.runs(ctx, ref)
+	r, err := s.runs(ctx, ref, "an exec")
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *Service) SignalExec(ctx context.Context, ref, id string, signal int) er
 
 // Execs implements api.Aegis.
 func (s *Service) Execs(ctx context.Context, ref string) ([]api.ExecInfo, error) {
-	r, err := s.runs(ctx, ref)
+	r, err := s.runs(ctx, ref, "an exec")
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (o *owner) onMachineTurned(b *boot, state vmm.State) {
 // look finds out whether a machine runs. It is a turn to wherever the machine
 // is, so that nobody turns it meanwhile.
 func (o *owner) look(b *boot) {
-	t, phase, session := b.newTurn(""), o.rec.Status.Phase, b.session
+	t, phase, session := o.newTurn(b, "", ""), o.rec.Status.Phase, b.session
 	o.svc.tasks.Go(func() {
 		ctx, cancel := o.svc.bounded()
 		defer cancel()

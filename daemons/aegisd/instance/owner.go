@@ -56,6 +56,9 @@ type owner struct {
 	endpoints []api.Endpoint // what the router has of it
 	leases    map[*lease]struct{}
 	traffic   atomic.Int64 // connections to its ports; any goroutine's
+
+	sleep sleeper
+	calls atomic.Int64 // of its guest, for clients, under way; any goroutine's
 }
 
 func (s *Service) newOwner(rec store.Record) *owner {
@@ -75,6 +78,7 @@ func (o *owner) run() {
 		select {
 		case f := <-o.mail:
 			f()
+			o.considerSleep()
 		case <-o.svc.ctx.Done():
 			return
 		}
@@ -90,6 +94,7 @@ func (o *owner) letGo() {
 		o.patience.Stop()
 	}
 	o.disarmRestart()
+	o.sleep.disarm()
 	o.closeSession()
 	o.execs.close()
 	o.endLeases()
@@ -122,7 +127,7 @@ func (o *owner) post(f func()) bool {
 // postBoot runs f unless the instance has gone on to another boot.
 func (o *owner) postBoot(b *boot, f func()) bool {
 	return o.post(func() {
-		if o.boot != nil && o.boot.generation == b.generation {
+		if o.boot == b {
 			f()
 		}
 	})
@@ -202,7 +207,7 @@ func (o *owner) publish() {
 		Starts: st.Generation, RestartCount: st.Revival.Count, RestartAt: st.Revival.Due,
 		Workspace: o.spec.Workspace, NetworkSpec: o.spec.NetworkSpec,
 		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
-		ActiveConnections: o.connections(), Reach: o.reach(),
+		ActiveConnections: o.connections(), Reach: o.reach(), Sleep: o.sleepNow(),
 	})
 	fresh := make(chan struct{})
 	if old := o.changed.Swap(&fresh); old != nil {

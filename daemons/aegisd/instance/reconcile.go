@@ -92,7 +92,7 @@ func (o *owner) resume(info vmm.Info, there bool) {
 	case api.PhaseRunning, api.PhasePaused:
 		if alive {
 			woke := st.Phase == api.PhasePaused && info.State == vmm.StateRunning
-			o.found(info.State)
+			o.found(info.State, nil)
 			o.adopt()
 			if b := o.boot; woke && b != nil {
 				o.svc.tasks.Go(func() { o.setTime(b, nil) })

@@ -132,7 +132,7 @@ func (s *Service) Start(ctx context.Context, ref string) (api.Instance, error) {
 		})
 	}
 	if err == nil && in.Phase == api.PhasePaused {
-		return s.turn(ctx, o.id, api.PhaseRunning)
+		return s.turn(ctx, o.id, api.PhaseRunning, "a start")
 	}
 	return in, atBoundary(err)
 }
@@ -251,7 +251,7 @@ func (s *Service) Signal(ctx context.Context, ref string, signal int) error {
 	if err != nil {
 		return err
 	}
-	if err := o.awaken(ctx); err != nil {
+	if err := o.awaken(ctx, "a signal"); err != nil {
 		return atBoundary(err)
 	}
 	var b *boot
@@ -284,7 +284,9 @@ func (s *Service) Signal(ctx context.Context, ref string, signal int) error {
 // for it: a call that is given up costs all others the session.
 func (o *owner) beside(ctx context.Context, call func(context.Context) error) error {
 	done := make(chan error, 1)
+	ended := o.calling()
 	o.svc.tasks.Go(func() {
+		defer ended()
 		ctx, cancel := o.svc.bounded()
 		defer cancel()
 		done <- call(ctx)

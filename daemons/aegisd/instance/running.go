@@ -30,13 +30,13 @@ type running struct {
 	unclaimed bool
 }
 
-// runs finds an instance that runs; a paused one goes on.
-func (s *Service) runs(ctx context.Context, ref string) (*running, error) {
+// runs finds an instance that runs; a paused one goes on, for why.
+func (s *Service) runs(ctx context.Context, ref, why string) (*running, error) {
 	o, err := s.find(ref)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.awaken(ctx); err != nil {
+	if err := o.awaken(ctx, why); err != nil {
 		return nil, err
 	}
 	r := &running{svc: s, o: o}
@@ -122,6 +122,7 @@ func newExecID() string {
 // call makes a call of the guest, anew where the connection broke. It does not
 // end with the caller: a call that is given up costs all others the session.
 func (r *running) call(id string, call func(context.Context, *guestsession.Session) error) error {
+	defer r.o.calling()()
 	ctx, cancel := r.svc.bounded()
 	defer cancel()
 	err := r.o.withSession(ctx, r.b, r.session, func(gs *guestsession.Session) error { return call(ctx, gs) })

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"time"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -10,35 +11,38 @@ import (
 // turn is a pause or a resume under way; there is one at a time.
 type turn struct {
 	to   api.Phase     // "" only looks
+	why  string        // who wants it
+	idle bool          // nobody does, and nobody uses the instance
+	at   time.Time     // when it began
 	done chan struct{} // closed when it has ended, err is set before
 	err  error
 }
 
 // Pause implements api.Aegis.
 func (s *Service) Pause(ctx context.Context, ref string) (api.Instance, error) {
-	return s.turn(ctx, ref, api.PhasePaused)
+	return s.turn(ctx, ref, api.PhasePaused, "a user paused it")
 }
 
 // Resume implements api.Aegis.
 func (s *Service) Resume(ctx context.Context, ref string) (api.Instance, error) {
-	return s.turn(ctx, ref, api.PhaseRunning)
+	return s.turn(ctx, ref, api.PhaseRunning, "a user resumed it")
 }
 
-func (s *Service) turn(ctx context.Context, ref string, to api.Phase) (api.Instance, error) {
+func (s *Service) turn(ctx context.Context, ref string, to api.Phase, why string) (api.Instance, error) {
 	o, err := s.find(ref)
 	if err != nil {
 		return api.Instance{}, err
 	}
-	err = o.turnTo(ctx, to)
+	err = o.turnTo(ctx, to, why)
 	return *o.view.Load(), atBoundary(err)
 }
 
 // turnTo returns when the instance is paused or running. It goes on when the
 // caller does not wait.
-func (o *owner) turnTo(ctx context.Context, to api.Phase) error {
+func (o *owner) turnTo(ctx context.Context, to api.Phase, why string) error {
 	for {
 		var t *turn
-		err := o.ask(ctx, func() (err error) { t, err = o.onTurn(to); return err })
+		err := o.ask(ctx, func() (err error) { t, err = o.onTurn(to, why); return err })
 		if err != nil || t == nil {
 			return err
 		}
@@ -53,7 +57,7 @@ func (o *owner) turnTo(ctx context.Context, to api.Phase) error {
 
 // onTurn joins the turn that is under way, begins one, or returns nil where
 // nothing is to be done.
-func (o *owner) onTurn(to api.Phase) (*turn, error) {
+func (o *owner) onTurn(to api.Phase, why string) (*turn, error) {
 	b, phase := o.boot, o.rec.Status.Phase
 	if b != nil && b.outcome != nil {
 		phase = api.PhaseStopping // the record may still say why
@@ -67,7 +71,7 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 	case phase == to && !b.unsure:
 		return nil, nil
 	}
-	t := b.newTurn(to)
+	t := o.newTurn(b, to, why)
 	if to == api.PhasePaused {
 		b.sleep()
 	}
@@ -84,8 +88,8 @@ func (o *owner) onTurn(to api.Phase) (*turn, error) {
 	return t, nil
 }
 
-func (b *boot) newTurn(to api.Phase) *turn {
-	b.turn = &turn{to: to, done: make(chan struct{})}
+func (o *owner) newTurn(b *boot, to api.Phase, why string) *turn {
+	b.turn = &turn{to: to, why: why, at: o.svc.now(), done: make(chan struct{})}
 	b.heard = ""
 	return b.turn
 }
@@ -115,7 +119,10 @@ func (o *owner) onTurned(b *boot, t *turn, state vmm.State, err error) {
 	if o.boot != b || b.outcome != nil {
 		return
 	}
-	o.found(state)
+	if t.idle && err != nil {
+		o.notSlept(err)
+	}
+	o.found(state, t)
 	if o.rec.Status.Phase == api.PhaseRunning {
 		b.awaken()
 	} else {
@@ -126,8 +133,9 @@ func (o *owner) onTurned(b *boot, t *turn, state vmm.State, err error) {
 	}
 }
 
-// found makes the phase of an instance that runs what its machine's state is.
-func (o *owner) found(state vmm.State) {
+// found makes the phase of an instance that runs what its machine's state is;
+// t is the turn that led there, nil if none of ours did.
+func (o *owner) found(state vmm.State, t *turn) {
 	before := o.rec.Status.Phase
 	switch state {
 	case vmm.StateRunning:
@@ -136,8 +144,10 @@ func (o *owner) found(state vmm.State) {
 		o.rec.Status.Phase = api.PhasePaused
 	}
 	if o.rec.Status.Phase != before {
+		o.noteTurn(t)
 		o.commit("")
 		o.tellLeases()
+		o.tellTurn(t)
 	}
 }
 
@@ -161,7 +171,7 @@ func (b *boot) awaken() {
 
 // awaken resumes an instance whose guest is about to be asked something. One
 // at rest is left for the caller to refuse.
-func (o *owner) awaken(ctx context.Context) error {
+func (o *owner) awaken(ctx context.Context, why string) error {
 	asleep := false
 	err := o.ask(ctx, func() error {
 		b := o.boot
@@ -174,7 +184,7 @@ func (o *owner) awaken(ctx context.Context) error {
 	if err != nil || !asleep {
 		return err
 	}
-	return o.turnTo(ctx, api.PhaseRunning)
+	return o.turnTo(ctx, api.PhaseRunning, why)
 }
 
 // awaitAwake waits until the guest of a boot can answer.

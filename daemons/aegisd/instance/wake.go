@@ -16,16 +16,21 @@ func (s *Service) Wake(ctx context.Context, id string, renew bool) (router.Awake
 	if err != nil {
 		return router.Awake{}, err
 	}
-	if err := o.rouse(ctx, renew); err != nil {
-		return router.Awake{}, atBoundary(err)
-	}
 	var a router.Awake
 	var b *boot
-	err = o.ask(ctx, func() (err error) {
-		b = o.boot
-		a, err = o.openLease(renew)
-		return err
-	})
+	for turning := true; turning && err == nil; {
+		if err = o.rouse(ctx, renew); err != nil {
+			break
+		}
+		err = o.ask(ctx, func() (err error) {
+			b = o.boot
+			// It may have been put to sleep since it was awake.
+			if turning = !renew && b != nil && b.turn != nil; !turning {
+				a, err = o.openLease(renew)
+			}
+			return err
+		})
+	}
 	if err == nil {
 		a.Dialer, err = s.Machines.Dialer(ctx, b.machine, proto.PortForward)
 	}
@@ -65,7 +70,7 @@ func (o *owner) rouse(ctx context.Context, renew bool) error {
 		case stepNone:
 			return nil
 		case stepResume:
-			err = o.turnTo(ctx, api.PhaseRunning)
+			err = o.turnTo(ctx, api.PhaseRunning, "a connection")
 		case stepStart:
 			started = true
 			o.svc.Log.Info("started by a connection", "instance", o.id)

@@ -47,6 +47,8 @@ var migrations = []string{
 	// 4: when a record was written and its instance used last.
 	`ALTER TABLE instances ADD COLUMN updated_ns INTEGER;
 	ALTER TABLE instances ADD COLUMN active_ns INTEGER`,
+	// 5: how an instance sleeps, a document; empty for one that does not.
+	`ALTER TABLE instances ADD COLUMN sleep TEXT NOT NULL DEFAULT ''`,
 }
 
 // migrate applies what is missing. The version is SQLite's user_version,

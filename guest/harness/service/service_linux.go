@@ -27,6 +27,8 @@ type Machine interface {
 	Identify(*proto.Identity) error
 	// SetTime sets the clock.
 	SetTime(time.Time) error
+	// Activity tells how much programs have done so far.
+	Activity() (*proto.ActivityResponse, error)
 	// Poweroff asks for the end of the machine, which comes after the call.
 	Poweroff(grace time.Duration)
 }
@@ -160,6 +162,15 @@ func (s *Service) SetTime(_ context.Context, r *proto.Time) (*proto.Empty, error
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &proto.Empty{}, nil
+}
+
+// Activity tells how much programs have done so far.
+func (s *Service) Activity(context.Context, *proto.Empty) (*proto.ActivityResponse, error) {
+	r, err := s.machine.Activity()
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return r, nil
 }
 
 const (

@@ -38,6 +38,10 @@ func (m *machine) SetTime(t time.Time) error {
 	return nil
 }
 
+func (m *machine) Activity() (*proto.ActivityResponse, error) {
+	return &proto.ActivityResponse{CpuNanos: 7}, nil
+}
+
 func (m *machine) Poweroff(grace time.Duration) { m.off <- grace }
 
 // guest is a service at the end of a link.

@@ -1,0 +1,286 @@
+package instance
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/xfeldman/aegisvm/api"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
+)
+
+// rung is a step down the ladder of sleep.
+type rung int
+
+const (
+	rungNone rung = iota
+	rungLook      // the guest is asked how much it has done
+	rungPause
+)
+
+// sleeper is what an owner knows of the way to sleep of its instance. After
+// each change it is made to agree with where the instance is, so that no order
+// of events can make it forget something or act on an earlier boot.
+type sleeper struct {
+	boot  *boot     // that the rest is about,
+	phase api.Phase // in this phase
+	since time.Time // nobody has used it since; zero while somebody does
+	seen  *sample   // what its guest had done a moment ago
+	// asking says that the guest is being asked.
+	asking bool
+	alarm  *alarm
+	// obstacle says why the last step was not taken.
+	obstacle string
+}
+
+// alarm is a step that is due at a time.
+type alarm struct {
+	rung rung
+	at   time.Time
+	stop func() bool
+}
+
+func (s *sleeper) disarm() {
+	if s.alarm != nil {
+		s.alarm.stop()
+		s.alarm = nil
+	}
+}
+
+// used is told when somebody has used the instance for a moment.
+func (s *sleeper) used(now time.Time) {
+	if !s.since.IsZero() {
+		s.since, s.seen = now, nil
+	}
+}
+
+// considerSleep decides when the next step is due.
+func (o *owner) considerSleep() {
+	uses := o.settleSleep()
+	if len(uses) > 0 && o.rec.Status.Phase == api.PhasePaused && o.rec.Status.Sleep.Idle {
+		o.rise()
+	}
+	o.arm(o.nextRung())
+	o.tellSleep()
+}
+
+// settleSleep makes what is known agree with where the instance is, and says
+// what keeps it awake.
+func (o *owner) settleSleep() (uses []string) {
+	s, phase := &o.sleep, o.rec.Status.Phase
+	if s.boot != o.boot || s.phase != phase {
+		s.disarm()
+		*s = sleeper{boot: o.boot, phase: phase}
+	}
+	uses = o.uses()
+	switch {
+	case len(uses) > 0:
+		s.since, s.seen = time.Time{}, nil
+	case s.since.IsZero():
+		s.since = o.svc.now()
+	}
+	return uses
+}
+
+// rise lets an instance go on that was put to sleep in the very moment in which
+// somebody began to use it.
+func (o *owner) rise() {
+	if b := o.boot; b != nil && b.outcome == nil && b.turn == nil {
+		o.onTurn(api.PhaseRunning, "somebody used it just then")
+	}
+}
+
+// uses says what keeps the instance awake.
+func (o *owner) uses() (all []string) {
+	say := func(there bool, format string, args ...any) {
+		if there {
+			all = append(all, fmt.Sprintf(format, args...))
+		}
+	}
+	say(len(o.leases) > 0, "connections to its ports, or one that was open a second ago: %d", o.traffic.Load())
+	say(o.session != nil, "a client has its streams")
+	say(o.session == nil && (o.waiter != nil || o.client == clientAwaited), "the client that started it is awaited")
+	say(len(o.execs) > 0, "clients of execs and copies: %d", len(o.execs))
+	say(o.calls.Load() > 0, "a request to its guest is under way")
+	return all
+}
+
+// calling counts a call of the guest for a client until the function that it
+// returns is called.
+func (o *owner) calling() (ended func()) {
+	o.calls.Add(1)
+	return func() {
+		o.calls.Add(-1)
+		o.post(func() { o.sleep.used(o.svc.now()) })
+	}
+}
+
+// pauseAfter is how long the instance is left alone before it is paused; false
+// if it never is.
+func (o *owner) pauseAfter() (after time.Duration, ever bool) {
+	idle := o.idlePolicy()
+	return orDefault(idle.Pause, api.DefaultPause), idle.Pause != api.NeverIdle
+}
+
+// idlePolicy is that of the spec, which was checked when it was made.
+func (o *owner) idlePolicy() api.Idle {
+	idle, err := o.spec.Idle.Parse()
+	if err != nil {
+		return api.Idle{Pause: api.NeverIdle}
+	}
+	return idle
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}
+
+// nextRung is the next step and when it is due.
+func (o *owner) nextRung() (rung, time.Time) {
+	s, b := &o.sleep, o.boot
+	if b == nil || !b.up || b.outcome != nil || b.turn != nil || o.removing || s.asking || s.since.IsZero() {
+		return rungNone, time.Time{}
+	}
+	after, ever := o.pauseAfter()
+	switch due := s.since.Add(after); {
+	case s.phase != api.PhaseRunning || !ever:
+		return rungNone, time.Time{}
+	case s.seen == nil && !o.idlePolicy().LeasesOnly:
+		return rungLook, due.Add(-window(after))
+	case s.seen != nil:
+		return rungPause, later(due, s.seen.at.Add(window(after)))
+	default:
+		return rungPause, due
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// arm makes a step happen at its time, unless it is so already.
+func (o *owner) arm(next rung, at time.Time) {
+	s := &o.sleep
+	if a := s.alarm; a != nil && a.rung == next && a.at.Equal(at) {
+		return
+	}
+	s.disarm()
+	if next == rungNone {
+		return
+	}
+	a := &alarm{rung: next, at: at}
+	s.alarm = a
+	a.stop = o.svc.Clock.AfterFunc(max(at.Sub(o.svc.now()), 0), func() {
+		o.post(func() { o.onAlarm(a) })
+	})
+}
+
+// onAlarm takes the step that is due, unless something has happened since.
+func (o *owner) onAlarm(a *alarm) {
+	o.considerSleep()
+	s := &o.sleep
+	if s.alarm != a {
+		return
+	}
+	s.alarm = nil
+	switch b := o.boot; {
+	case a.rung == rungLook:
+		o.askActivity(b, func(now sample) { s.seen = &now })
+	case s.seen == nil:
+		o.fallAsleep(b)
+	default:
+		o.askActivity(b, func(now sample) { o.judge(b, now) })
+	}
+}
+
+// judge puts the instance to sleep unless its guest has been at work.
+func (o *owner) judge(b *boot, now sample) {
+	s := &o.sleep
+	if s.seen == nil {
+		return // it was used meanwhile
+	}
+	if work := s.seen.work(now); work != "" {
+		s.obstacle = "its guest was at work: " + work
+		s.since, s.seen = now.at, nil
+		return
+	}
+	o.fallAsleep(b)
+}
+
+// fallAsleep pauses an instance that nobody uses.
+func (o *owner) fallAsleep(b *boot) {
+	if b.turn != nil || len(o.uses()) > 0 {
+		return
+	}
+	s := &o.sleep
+	t, err := o.onTurn(api.PhasePaused, fmt.Sprintf("nobody used it for %v", o.svc.now().Sub(s.since).Round(time.Second)))
+	if err == nil && t != nil {
+		t.idle = true
+	}
+}
+
+// notSlept notes why a step was not taken; it is tried again when the instance
+// has been idle for as long once more.
+func (o *owner) notSlept(why error) {
+	s := &o.sleep
+	s.obstacle = oneLine(why.Error())
+	s.since, s.seen = o.svc.now(), nil
+	o.svc.Log.Warn("not put to sleep", "instance", o.id, "error", why)
+}
+
+// noteTurn puts into the record why the instance sleeps or is awake again.
+func (o *owner) noteTurn(t *turn) {
+	now := o.svc.now()
+	st := store.Sleep{Reason: "it was found so", Since: &now}
+	if t != nil && t.why != "" {
+		st.Reason, st.Idle = t.why, t.idle
+	}
+	o.rec.Status.Sleep = st
+}
+
+// tellTurn tells what a turn has led to.
+func (o *owner) tellTurn(t *turn) {
+	kind := api.EventWoken
+	if o.rec.Status.Phase == api.PhasePaused {
+		kind = api.EventPaused
+	}
+	message := o.rec.Status.Sleep.Reason
+	if t != nil {
+		message += fmt.Sprintf(" (%v)", o.svc.now().Sub(t.at).Round(100*time.Microsecond))
+	}
+	o.emit(kind, message)
+}
+
+// tellSleep shows clients what has changed.
+func (o *owner) tellSleep() {
+	if now := o.sleepNow(); !reflect.DeepEqual(now, o.view.Load().Sleep) {
+		o.publish()
+	}
+}
+
+// sleepNow is what clients see of the sleep of an instance.
+func (o *owner) sleepNow() *api.Sleep {
+	uses := o.settleSleep()
+	s, phase, b := &o.sleep, o.rec.Status.Phase, o.boot
+	if b == nil || b.outcome != nil || phase != api.PhaseRunning && phase != api.PhasePaused {
+		return nil
+	}
+	st := o.rec.Status.Sleep
+	told := &api.Sleep{InUse: uses, Reason: st.Reason, Since: st.Since, Obstacle: s.obstacle}
+	after, ever := o.pauseAfter()
+	switch {
+	case phase != api.PhaseRunning:
+	case !ever:
+		told.Obstacle = "its idle policy never lets it sleep"
+	case !s.since.IsZero():
+		due := s.since.Add(after)
+		told.Next, told.NextAt = api.PhasePaused, &due
+	}
+	return told
+}

@@ -1,0 +1,35 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Sleep is what is known of the sleep of an instance. It is zero after a start.
+type Sleep struct {
+	// Reason is why it was put to sleep, or what woke it last; Since is when.
+	Reason string     `json:"reason,omitempty"`
+	Since  *time.Time `json:"since,omitempty"`
+	// Idle is whether it was put to sleep because nobody used it.
+	Idle bool `json:"idle,omitempty"`
+}
+
+// column is a sleep as it is kept; a zero one is empty.
+func (s Sleep) column() string {
+	b, err := json.Marshal(s)
+	if err != nil || string(b) == "{}" {
+		return "" // times of a year beyond 9999 only
+	}
+	return string(b)
+}
+
+func (s *Sleep) read(column string) error {
+	if column == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(column), s); err != nil {
+		return fmt.Errorf("its sleep: %w", err)
+	}
+	return nil
+}
