@@ -60,7 +60,8 @@ type Plan struct {
 	Console *os.File
 	// Dir is the machine's own directory, for sockets of the driver.
 	Dir string
-	// Restore starts the machine from a snapshot instead of a boot.
+	// Restore starts the machine from a snapshot instead of a boot. It is
+	// paused then, as it was when that was taken.
 	Restore *Snapshot
 }
 
@@ -178,12 +179,36 @@ type Spec struct {
 	// NR_CPUS.
 	MemoryMiB, VCPUs int
 	Disks            []Disk
-	// Network says that the machine has a network, which was attached before.
-	Network bool
+	// Network names the network of the machine, which was attached before;
+	// empty is none.
+	Network string
 	// ReadyTimeout is how long the guest may take to ring; 0 means 60 s.
 	ReadyTimeout time.Duration
-	// Restore starts the machine from a snapshot.
-	Restore *Snapshot
+	// Restore is the id of a snapshot to start from instead of a boot. Memory,
+	// processors and the roles of disks must be those of the machine that it
+	// was taken of, and the disks as that machine left them. The new one is
+	// paused until Resume, and the snapshot stays.
+	Restore string
+}
+
+// Saved describes a snapshot in a manager's store.
+type Saved struct {
+	ID string `json:"id"`
+	// Machine is the one that it was taken of.
+	Machine   string `json:"machine"`
+	MemoryMiB int    `json:"memory_mib"`
+	VCPUs     int    `json:"vcpus"`
+	Disks     []Role `json:"disks"`
+	// Driver, Version and Accel are those of the monitor that wrote it.
+	Driver  string `json:"driver"`
+	Version string `json:"version"`
+	Accel   string `json:"accel"`
+	// Guest is the digest of the kernel and initramfs that it runs on, which
+	// are kept as long as it is.
+	Guest string `json:"guest"`
+	// Bytes is what it takes on disk.
+	Bytes int64     `json:"bytes"`
+	Taken time.Time `json:"taken"`
 }
 
 // Info describes a machine.
@@ -220,10 +245,18 @@ type Manager interface {
 	// Dialer gives a socket to the machine's worker over which connections to
 	// that one port can be asked for, by package dialer, without another call.
 	Dialer(ctx context.Context, id string, port uint32) (*os.File, error)
-	// Pause, Resume and Snapshot as in Machine.
+	// Pause and Resume as in Machine.
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
-	Snapshot(ctx context.Context, id string, s Snapshot) error
+	// Snapshot writes a paused machine to a new snapshot in the manager's own
+	// store and leaves it paused. When it returns, the snapshot is whole and on
+	// disk; of one that failed nothing is left. LimitExceeded says that the disk
+	// has no room for it, BadState that the machine cannot be snapshotted.
+	Snapshot(ctx context.Context, id, snapshot string) (Saved, error)
+	// Snapshots lists the store, RemoveSnapshot deletes from it; one that is
+	// not there is no error.
+	Snapshots(ctx context.Context) ([]Saved, error)
+	RemoveSnapshot(ctx context.Context, snapshot string) error
 	// Stop ends a machine now and returns when its monitor and worker are
 	// gone. A machine that has ended already is not an error.
 	Stop(ctx context.Context, id string) error

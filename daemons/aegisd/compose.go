@@ -90,7 +90,7 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 	network, noNetwork := openNetwork(ctx, o, log)
 	base, users := machineUsers()
 	machines, err := manager.Open(ctx, manager.Config{
-		Dir: filepath.Join(o.state, "machines"), Guest: filepath.Join(o.share, "guest"),
+		Dir: filepath.Join(o.state, "machines"), Keep: filepath.Join(o.state, "kept"), Guest: filepath.Join(o.share, "guest"),
 		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker},
 		Taps: network.taps(), UIDBase: base, UIDs: users, Log: log,
 	})

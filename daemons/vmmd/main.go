@@ -47,7 +47,7 @@ func run(ctx context.Context, o options) error {
 	return bus.Stay(ctx, o.bus, log, func(ctx context.Context, conn *bus.Conn) error {
 		scopes := manager.NewScopes(conn, o.worker)
 		m, err := manager.Open(ctx, manager.Config{
-			Dir: o.dir, Guest: o.guest, Driver: d, Options: driver, Launcher: scopes, Taps: netbus.NewClient(conn),
+			Dir: o.dir, Keep: o.state, Guest: o.guest, Driver: d, Options: driver, Launcher: scopes, Taps: netbus.NewClient(conn),
 			UIDBase: uint32(o.uidBase), UIDs: uint32(o.uids), Log: log,
 		})
 		if err != nil {

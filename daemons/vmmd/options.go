@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -11,14 +12,15 @@ import (
 
 // options are the flags.
 type options struct {
-	bus, dir, share, libexec, user string
-	guest, worker                  string // derived
-	uidBase, uids                  uint
+	bus, dir, state, share, libexec, user string
+	guest, worker                         string // derived
+	uidBase, uids                         uint
 }
 
 func (o *options) define(f *flag.FlagSet) {
 	f.StringVar(&o.bus, "bus", "system", "the message bus: system, or a D-Bus `address`")
 	f.StringVar(&o.dir, "dir", "/run/aegis/vmm", "`directory` of the machines")
+	f.StringVar(&o.state, "state", cmp.Or(os.Getenv("STATE_DIRECTORY"), "/var/lib/aegis/vmmd"), "`directory` of what outlives machines: snapshots and their kernels")
 	f.StringVar(&o.share, "share", "", "`directory` with guest/ (default: share/aegisvm beside this program, else /usr/share/aegisvm)")
 	f.StringVar(&o.libexec, "libexec", "", "`directory` of aegis-vmm-worker (default: that of this program, else /usr/libexec/aegisvm)")
 	f.StringVar(&o.user, "user", "aegis", "the `name` or number of aegisd's user, who may call beside root")

@@ -32,7 +32,12 @@ type Behaviour struct {
 
 // Driver starts fake machines. The zero value is ready for use.
 type Driver struct {
+	// Saves has machines that can be snapshotted. It is set before the first
+	// start.
+	Saves bool
+
 	mu        sync.Mutex // guards the fields below
+	frozen    map[string]*guest
 	behaviour Behaviour
 	programs  map[string]program.Program
 	machines  map[string]*Machine
@@ -68,12 +73,12 @@ func (d *Driver) Machine(id string) *Machine {
 // Name is "fake".
 func (d *Driver) Name() string { return "fake" }
 
-// Probe tells that the driver works everywhere and cannot snapshot: nobody
-// can copy a running Go function.
+// Probe tells that the driver works everywhere.
 func (d *Driver) Probe(context.Context) (vmm.Support, error) {
 	return vmm.Support{
 		Driver: "fake", Version: "1", Accel: "none",
-		Note: "fake machines: programs are played by the daemon itself, for tests only",
+		Note:      "fake machines: programs are played by the daemon itself, for tests only",
+		Snapshots: d.Saves,
 	}, nil
 }
 
@@ -84,14 +89,14 @@ func (d *Driver) Start(_ context.Context, p vmm.Plan) (vmm.Machine, error) {
 	switch {
 	case d.behaviour.FailStart != nil:
 		return nil, fmt.Errorf("starting fake machine %q: %w", p.ID, d.behaviour.FailStart)
-	case p.Restore != nil:
+	case p.Restore != nil && !d.Saves:
 		return nil, fmt.Errorf("restoring fake machine %q: %w", p.ID, vmm.ErrUnsupported)
 	}
 	programs := d.programs
 	if programs == nil {
 		programs = program.Builtins()
 	}
-	m, err := newMachine(p, d.behaviour, programs)
+	m, err := d.newMachine(p, programs)
 	if err != nil {
 		return nil, err
 	}

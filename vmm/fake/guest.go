@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -24,7 +25,7 @@ import (
 
 // guest is what the harness is in a real machine.
 type guest struct {
-	machine  *Machine
+	machine  atomic.Pointer[Machine] // another one after a restore
 	programs map[string]program.Program
 	bootID   string
 	ctx      context.Context
@@ -52,9 +53,10 @@ func newGuest(m *Machine, files string, programs map[string]program.Program) *gu
 	id := make([]byte, 16)
 	rand.Read(id)
 	g := &guest{
-		machine: m, programs: programs, bootID: hex.EncodeToString(id),
+		programs: programs, bootID: hex.EncodeToString(id),
 		processes: map[string]*process{}, conns: map[net.Conn]struct{}{}, lastPid: 1,
 	}
+	g.machine.Store(m)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.files, g.copies = files, archive.NewServer(files)
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(proto.HelloFirst))
@@ -124,6 +126,16 @@ func (g *guest) close() {
 	os.RemoveAll(g.files)
 }
 
+// freeze ends every connection and leaves the processes to the next machine.
+func (g *guest) freeze() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.conns {
+		c.Close()
+	}
+	clear(g.conns)
+}
+
 // Hello checks the caller's version.
 func (g *guest) Hello(_ context.Context, r *proto.HelloRequest) (*proto.HelloResponse, error) {
 	if proto.Major(r.GetVersion()) != proto.Major(proto.Version) {
@@ -162,7 +174,7 @@ func (g *guest) Poweroff(_ context.Context, r *proto.PoweroffRequest) (*proto.Em
 			}
 		}
 		g.settle()
-		g.machine.end(vmm.ReasonPoweroff, "")
+		g.machine.Load().end(vmm.ReasonPoweroff, "")
 	}()
 	return &proto.Empty{}, nil
 }

@@ -25,6 +25,10 @@ type Machine struct {
 	disks     map[vmm.Role]*os.File
 	readOnly  map[vmm.Role]bool
 
+	driver *Driver
+	mu     sync.Mutex // guards token
+	token  string     // of the snapshot that the guest is in as it is now
+
 	ready, done chan struct{}
 	endOnce     sync.Once
 	exit        vmm.Exit // written before done is closed
@@ -32,9 +36,9 @@ type Machine struct {
 
 var _ vmm.Machine = (*Machine)(nil)
 
-func newMachine(p vmm.Plan, b Behaviour, programs map[string]program.Program) (*Machine, error) {
+func (d *Driver) newMachine(p vmm.Plan, programs map[string]program.Program) (*Machine, error) {
 	m := &Machine{
-		behaviour: b, disks: map[vmm.Role]*os.File{}, readOnly: map[vmm.Role]bool{},
+		driver: d, behaviour: d.behaviour, disks: map[vmm.Role]*os.File{}, readOnly: map[vmm.Role]bool{},
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	m.gate.open = closedChan()
@@ -53,6 +57,13 @@ func newMachine(p vmm.Plan, b Behaviour, programs map[string]program.Program) (*
 			return nil, fmt.Errorf("taking console of fake machine %q: %w", p.ID, err)
 		}
 		m.console = f
+	}
+	if p.Restore != nil {
+		if err := m.thaw(p.Restore); err != nil {
+			m.closeFiles()
+			return nil, fmt.Errorf("restoring fake machine %q: %w", p.ID, err)
+		}
+		return m, nil
 	}
 	files, err := newFiles(p.Dir)
 	if err != nil {
@@ -99,7 +110,11 @@ func (m *Machine) Crash(detail string) { m.end(vmm.ReasonCrashed, detail) }
 
 func (m *Machine) end(r vmm.Reason, detail string) {
 	m.endOnce.Do(func() {
-		m.guest.close()
+		if m.isSaved() {
+			m.guest.freeze()
+		} else {
+			m.guest.close()
+		}
 		m.closeFiles()
 		m.exit = vmm.Exit{Reason: r, Detail: detail, Time: time.Now()}
 		close(m.done)
@@ -175,13 +190,9 @@ func (m *Machine) Resume(context.Context) error {
 	if err := m.alive(); err != nil {
 		return fmt.Errorf("resuming: %w", err)
 	}
+	m.goOn()
 	m.gate.release()
 	return nil
-}
-
-// Snapshot is not supported.
-func (m *Machine) Snapshot(context.Context, vmm.Snapshot) error {
-	return fmt.Errorf("snapshotting a fake machine: %w", vmm.ErrUnsupported)
 }
 
 // Stop pulls the plug.

@@ -132,8 +132,10 @@ func (g *guest) bind(p *process, proc *program.Proc) {
 	}
 	proc.Kill = p.signal
 	proc.Size = p.size
-	proc.Sysrq = g.machine.sysrq
-	proc.Disk = g.machine.disk
+	proc.Sysrq = func(c byte) error { return g.machine.Load().sysrq(c) }
+	proc.Disk = func(role string, write bool) (program.Disk, error) {
+		return g.machine.Load().disk(role, write)
+	}
 }
 
 // run runs the program and sets its status.

@@ -32,7 +32,7 @@ func (m *Manager) admit(ctx context.Context, s vmm.Spec) (vmm.Support, error) {
 	if err := admitSpec(s); err != nil {
 		return vmm.Support{}, err
 	}
-	if s.Network && m.config.Taps == nil {
+	if s.Network != "" && m.config.Taps == nil {
 		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot have a network: nobody makes taps here", s.ID)
 	}
 	support, err := m.Support(ctx)
@@ -79,9 +79,6 @@ func admitDisks(s vmm.Spec) error {
 		if err := admitDiskFile(s.ID, d); err != nil {
 			return err
 		}
-	}
-	if r := s.Restore; r != nil && (r.State == nil || r.Memory == nil) {
-		return api.Errorf(api.InvalidArgument, "the snapshot of machine %q needs a file of the state and one of the memory", s.ID)
 	}
 	return nil
 }

@@ -47,14 +47,6 @@ func (m *Manager) Resume(ctx context.Context, id string) error {
 	return m.act(ctx, id, "resuming", worker.Client.Resume)
 }
 
-// Snapshot writes a paused machine to s.
-func (m *Manager) Snapshot(ctx context.Context, id string, s vmm.Snapshot) error {
-	if s.State == nil || s.Memory == nil {
-		return api.Errorf(api.InvalidArgument, "snapshot of machine %q needs a file for the state and one for the memory", id)
-	}
-	return m.act(ctx, id, "snapshotting", func(c worker.Client, ctx context.Context) error { return c.Snapshot(ctx, s) })
-}
-
 func (m *Manager) act(ctx context.Context, id, doing string, do func(worker.Client, context.Context) error) error {
 	x, err := m.running(id)
 	if err != nil {

@@ -31,6 +31,13 @@ type machine struct {
 	process Process
 	gone    chan struct{} // closed when the worker is gone and info has the end
 
+	// from is what a start begins with, guest the digest of what the machine
+	// booted from, version the monitor's and disks the roles of its disks.
+	from    origin
+	guest   string
+	version string
+	disks   []vmm.Role
+
 	// clockKHz is for the plan of a start. Like the accelerator it is of the
 	// driver as it is then: what it was missing may have been installed since
 	// the manager was opened.
@@ -46,6 +53,7 @@ func (m *Manager) newMachine(r record) *machine {
 	dir := filepath.Join(m.config.Dir, r.ID)
 	return &machine{
 		manager: m, id: r.ID, dir: dir, uid: r.UID, client: worker.Client{Dir: dir},
+		guest: r.Guest, version: r.Version, disks: r.Disks,
 		info: vmm.Info{
 			ID: r.ID, State: vmm.StateStarting, Driver: r.Driver, Accel: r.Accel,
 			MemoryMiB: r.MemoryMiB, VCPUs: r.VCPUs, Started: r.Started,

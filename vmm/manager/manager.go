@@ -32,6 +32,9 @@ import (
 type Config struct {
 	// Dir has the directories of the machines; it is made if it is missing.
 	Dir string
+	// Keep has what outlives machines: snapshots, and what guests booted from.
+	// Empty where no snapshot can be taken.
+	Keep string
 	// Guest has lean/ and distro/, each with a kernel and an initramfs; lean
 	// is taken where it is complete.
 	Guest string
@@ -95,6 +98,8 @@ type Manager struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
+	kept kept
+
 	mu       sync.Mutex // guards machines and, of each, what machine says
 	machines map[string]*machine
 	closed   bool
@@ -129,7 +134,11 @@ func Open(ctx context.Context, c Config) (*Manager, error) {
 	m := &Manager{config: c, machines: make(map[string]*machine)}
 	m.strict = m.mayBuildWalls()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	if err := m.adoptAll(ctx); err != nil {
+	err = m.adoptAll(ctx)
+	if err == nil {
+		err = m.openKept()
+	}
+	if err != nil {
 		m.Close()
 		return nil, err
 	}

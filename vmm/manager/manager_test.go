@@ -23,7 +23,7 @@ import (
 func openFake(t *testing.T, d *fake.Driver, dir string) *manager.Manager {
 	t.Helper()
 	m, err := manager.Open(t.Context(), manager.Config{
-		Dir: dir, Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake", Accel: "none"},
+		Dir: dir, Keep: dir + ".kept", Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake", Accel: "none"},
 		Launcher: manager.InProcess{Driver: d}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/xfeldman/aegisvm/vmm"
 )
 
 // Names in a machine's directory beside the worker's.
@@ -22,13 +24,18 @@ const (
 
 // record is spec.json: what does not change in a machine's life.
 type record struct {
-	ID        string    `json:"id"`
-	Driver    string    `json:"driver"`
-	Accel     string    `json:"accel"`
-	MemoryMiB int       `json:"memory_mib"`
-	VCPUs     int       `json:"vcpus"`
-	UID       uint32    `json:"uid,omitempty"`
-	Started   time.Time `json:"started"`
+	ID        string `json:"id"`
+	Driver    string `json:"driver"`
+	Accel     string `json:"accel"`
+	MemoryMiB int    `json:"memory_mib"`
+	VCPUs     int    `json:"vcpus"`
+	UID       uint32 `json:"uid,omitempty"`
+	// Version is the monitor's, Guest the digest of what the machine booted
+	// from, Disks are the roles of its disks; empty in records of before.
+	Version string     `json:"version,omitempty"`
+	Guest   string     `json:"guest,omitempty"`
+	Disks   []vmm.Role `json:"disks,omitempty"`
+	Started time.Time  `json:"started"`
 }
 
 func writeRecord(dir string, r record) error {

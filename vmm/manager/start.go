@@ -34,9 +34,13 @@ func (m *Manager) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 	if err != nil {
 		return vmm.Info{}, err
 	}
+	from, err := m.origin(s, support)
+	if err != nil {
+		return vmm.Info{}, err
+	}
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	x, r, err := m.reserve(s, support, abort)
+	x, r, err := m.reserve(s, support, from, abort)
 	if err != nil {
 		return vmm.Info{}, err
 	}
@@ -51,7 +55,7 @@ func (m *Manager) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 
 // reserve takes the id and makes the machine's directory, so that whoever
 // comes after a crash of ours finds what to clear away.
-func (m *Manager) reserve(s vmm.Spec, support vmm.Support, abort context.CancelCauseFunc) (*machine, record, error) {
+func (m *Manager) reserve(s vmm.Spec, support vmm.Support, from origin, abort context.CancelCauseFunc) (*machine, record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.machines[s.ID] != nil {
@@ -60,12 +64,17 @@ func (m *Manager) reserve(s vmm.Spec, support vmm.Support, abort context.CancelC
 	r := record{
 		ID: s.ID, Driver: m.config.Driver.Name(), Accel: cmp.Or(m.config.Options.Accel, support.Accel),
 		MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Started: time.Now().UTC(),
+		Version: support.Version, Guest: from.guest.digest,
+	}
+	for _, d := range s.Disks {
+		r.Disks = append(r.Disks, d.Role)
 	}
 	var err error
 	if r.UID, err = m.freeUID(); err != nil {
 		return nil, record{}, err
 	}
 	x := m.newMachine(r)
+	x.from = from
 	x.abort, x.clockKHz = abort, cmp.Or(m.config.Options.ClockKHz, support.ClockKHz)
 	if err := os.Mkdir(x.dir, 0o711); err != nil {
 		if errors.Is(err, os.ErrExist) {
@@ -136,13 +145,8 @@ func (x *machine) launch(ctx context.Context, s vmm.Spec, r record) error {
 		return err
 	}
 	defer log.Close()
-	plan, err := x.plan(s)
-	if err != nil {
-		files.Close()
-		return err
-	}
 	// Launch has the files from here on.
-	if x.process, err = x.manager.config.Launcher.Launch(ctx, plan, files, log); err != nil {
+	if x.process, err = x.manager.config.Launcher.Launch(ctx, x.plan(s), files, log); err != nil {
 		return err
 	}
 	reports, err := x.client.Watch(x.manager.ctx)
@@ -190,21 +194,15 @@ func (x *machine) lay(ctx context.Context, s vmm.Spec, r record) (files worker.F
 		}
 		files.Disks = append(files.Disks, f)
 	}
-	if s.Network {
-		if files.Tap, err = x.manager.config.Taps.OpenTap(ctx, x.id); err != nil {
+	if s.Network != "" {
+		if files.Tap, err = x.manager.config.Taps.OpenTap(ctx, s.Network); err != nil {
 			return files, fmt.Errorf("opening its tap: %w", err)
 		}
 	}
-	if s.Restore == nil {
-		return files, nil
+	if s.Restore != "" {
+		files.State, files.Memory, err = x.manager.openSnapshot(s.Restore)
 	}
-	if files.State, err = dup(s.Restore.State); err != nil {
-		return files, fmt.Errorf("taking the snapshot's state: %w", err)
-	}
-	if files.Memory, err = dup(s.Restore.Memory); err != nil {
-		return files, fmt.Errorf("taking the snapshot's memory: %w", err)
-	}
-	return files, nil
+	return files, err
 }
 
 // makeRunDir makes the only directory that the worker may write.
@@ -221,22 +219,18 @@ func (x *machine) makeRunDir(uid uint32) (*os.File, error) {
 	return os.Open(path)
 }
 
-func (x *machine) plan(s vmm.Spec) (worker.Plan, error) {
+func (x *machine) plan(s vmm.Spec) worker.Plan {
 	c := x.manager.config
-	kernel, initramfs, err := guestFiles(c.Guest)
-	if err != nil {
-		return worker.Plan{}, err
-	}
 	p := worker.Plan{
 		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: x.current().Accel, ClockKHz: x.clockKHz,
-		Kernel: kernel, Initramfs: initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
-		Network: s.Network, Restore: s.Restore != nil, ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
+		Kernel: x.from.guest.kernel, Initramfs: x.from.guest.initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
+		Network: s.Network != "", Restore: s.Restore != "", ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
 		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.manager.strict},
 	}
 	for _, d := range s.Disks {
 		p.Disks = append(p.Disks, worker.Disk{Role: d.Role, ReadOnly: d.ReadOnly})
 	}
-	return p, nil
+	return p
 }
 
 // guestFiles chooses the guest's kernel and initramfs: ours if it is there,

@@ -48,7 +48,7 @@ func TestATapIsHeldAsLongAsItsMachineLives(t *testing.T) {
 	m := openWithTaps(t, taps)
 	for _, id := range []string{"alone", "wired"} {
 		s := managertest.Spec(id)
-		s.Network = id == "wired"
+		s.Network = map[bool]string{true: id}[id == "wired"]
 		if _, err := m.Start(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestATapIsHeldAsLongAsItsMachineLives(t *testing.T) {
 
 func TestAMachineWhoseTapCannotBeIsNotStarted(t *testing.T) {
 	s := managertest.Spec("one")
-	s.Network = true
+	s.Network = s.ID
 	_, err := openWithTaps(t, nil).Start(t.Context(), s)
 	if api.CodeOf(err) != api.Unavailable {
 		t.Errorf("where nobody makes taps: %v", err)

@@ -59,7 +59,7 @@ func (m *machine) save(ctx context.Context, f *os.File) error {
 	return m.migrate(ctx, f, "migrate")
 }
 
-// load reads the device state from f and lets the machine run.
+// load reads the device state from f and leaves the machine paused.
 func (m *machine) load(ctx context.Context, f *os.File) error {
 	err := m.migrate(ctx, f, "migrate-incoming")
 	if errors.Is(err, errMigration) {
@@ -72,7 +72,8 @@ func (m *machine) load(ctx context.Context, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("loading the snapshot: %w", err)
 	}
-	return m.qmp.call(ctx, "cont", nil)
+	m.paused.Store(true)
+	return nil
 }
 
 // migrate runs a migration to or from the start of a file.

@@ -74,11 +74,11 @@ func (c *Client) undo(id string) {
 }
 
 func startArgs(s vmm.Spec) (bus.Args, error) {
-	spec, err := bus.ToDict(wireSpec{MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Network: s.Network, ReadyTimeoutMS: s.ReadyTimeout.Milliseconds()})
+	spec, err := bus.ToDict(wireSpec{MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Network: s.Network, Restore: s.Restore, ReadyTimeoutMS: s.ReadyTimeout.Milliseconds()})
 	if err != nil {
 		return nil, err
 	}
-	disks, snapshot := []wireDisk{}, []wireFile{}
+	disks := []wireDisk{}
 	for _, d := range s.Disks {
 		fd, err := bus.FD(d.File)
 		if err != nil {
@@ -86,16 +86,7 @@ func startArgs(s vmm.Spec) (bus.Args, error) {
 		}
 		disks = append(disks, wireDisk{string(d.Role), d.ReadOnly, fd})
 	}
-	if s.Restore != nil {
-		for name, f := range map[string]*os.File{"state": s.Restore.State, "memory": s.Restore.Memory} {
-			fd, err := bus.FD(f)
-			if err != nil {
-				return nil, api.Errorf(api.InvalidArgument, "snapshot of machine %q, %s: %w", s.ID, name, err)
-			}
-			snapshot = append(snapshot, wireFile{name, fd})
-		}
-	}
-	return bus.Args{s.ID, spec, disks, snapshot}, nil
+	return bus.Args{s.ID, spec, disks}, nil
 }
 
 func info(d bus.Dict) (i vmm.Info, err error) {
@@ -176,12 +167,43 @@ func (c *Client) Resume(ctx context.Context, id string) error {
 	return c.call(ctx, bus.Timeout, "Resume", id)
 }
 
-// Snapshot writes a paused machine to s.
-func (c *Client) Snapshot(ctx context.Context, id string, s vmm.Snapshot) error {
-	if s.State == nil || s.Memory == nil {
-		return api.Errorf(api.InvalidArgument, "snapshot of machine %q needs a file for the state and one for the memory", id)
+// Snapshot writes a paused machine to a new snapshot.
+func (c *Client) Snapshot(ctx context.Context, id, snapshot string) (s vmm.Saved, err error) {
+	ctx, cancel := within(ctx, saveTimeout)
+	defer cancel()
+	var d bus.Dict
+	if err := c.manager().Call(ctx, "Snapshot", bus.Args{id, snapshot}, &d); err != nil {
+		return s, plain(err)
 	}
-	return c.call(ctx, saveTimeout, "Snapshot", id, s.State, s.Memory)
+	return saved(d)
+}
+
+func saved(d bus.Dict) (s vmm.Saved, err error) {
+	if err := bus.FromDict(d, &s); err != nil {
+		return s, api.Errorf(api.Internal, "reading what vmmd says of a snapshot: %w", err)
+	}
+	return s, nil
+}
+
+// Snapshots lists the snapshots.
+func (c *Client) Snapshots(ctx context.Context) ([]vmm.Saved, error) {
+	var all []bus.Dict
+	if err := c.manager().Call(ctx, "Snapshots", nil, &all); err != nil {
+		return nil, plain(err)
+	}
+	out := make([]vmm.Saved, len(all))
+	for n, d := range all {
+		var err error
+		if out[n], err = saved(d); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// RemoveSnapshot deletes a snapshot.
+func (c *Client) RemoveSnapshot(ctx context.Context, snapshot string) error {
+	return c.call(ctx, stopTimeout, "RemoveSnapshot", snapshot)
 }
 
 // Stop pulls a machine's plug and waits until it is gone.

@@ -23,25 +23,20 @@ type Manager interface {
 	Shutdown(ctx context.Context, id string) error
 }
 
-// wireDisk is one disk in a(sbh), wireFile one file of a snapshot in a(sh).
-type (
-	wireDisk struct {
-		Role     string
-		ReadOnly bool
-		File     dbus.UnixFD
-	}
-	wireFile struct {
-		Name string
-		File dbus.UnixFD
-	}
-)
+// wireDisk is one disk in a(sbh).
+type wireDisk struct {
+	Role     string
+	ReadOnly bool
+	File     dbus.UnixFD
+}
 
 // wireSpec is the part of a vmm.Spec that travels as a{sv}.
 type wireSpec struct {
-	MemoryMiB      int   `json:"memory_mib"`
-	VCPUs          int   `json:"vcpus"`
-	Network        bool  `json:"network,omitempty"`
-	ReadyTimeoutMS int64 `json:"ready_timeout_ms,omitempty"`
+	MemoryMiB      int    `json:"memory_mib"`
+	VCPUs          int    `json:"vcpus"`
+	Network        string `json:"network,omitempty"`
+	ReadyTimeoutMS int64  `json:"ready_timeout_ms,omitempty"`
+	Restore        string `json:"restore,omitempty"`
 }
 
 // Server exports one manager.
@@ -122,24 +117,24 @@ func (s *Server) methods() bus.Methods {
 	}
 	return bus.Methods{
 		"Start": s.start, "Get": s.get, "List": s.list, "Watch": s.watch,
-		"Connect": socket(s.manager.Connect), "Dialer": socket(s.manager.Dialer), "Snapshot": s.snapshot, "Support": s.support, "Remove": s.remove,
+		"Connect": socket(s.manager.Connect), "Dialer": socket(s.manager.Dialer), "Support": s.support, "Remove": s.remove,
 		"Pause": byID(s.manager.Pause), "Resume": byID(s.manager.Resume),
+		"Snapshot": s.snapshot, "Snapshots": s.snapshots, "RemoveSnapshot": byID(s.manager.RemoveSnapshot),
 		"Stop": byID(s.manager.Stop), "Shutdown": byID(s.manager.Shutdown),
 	}
 }
 
-func (s *Server) start(ctx context.Context, r *bus.Request, id string, spec bus.Dict, disks []wireDisk, snapshot []wireFile) (bus.Dict, error) {
+func (s *Server) start(ctx context.Context, r *bus.Request, id string, spec bus.Dict, disks []wireDisk) (bus.Dict, error) {
 	var w wireSpec
 	if err := bus.FromDictStrict(spec, &w); err != nil {
 		return nil, api.Errorf(api.InvalidArgument, "starting machine %q: %w", id, err)
 	}
-	v := vmm.Spec{ID: id, MemoryMiB: w.MemoryMiB, VCPUs: w.VCPUs, Network: w.Network, ReadyTimeout: time.Duration(w.ReadyTimeoutMS) * time.Millisecond}
+	v := vmm.Spec{
+		ID: id, MemoryMiB: w.MemoryMiB, VCPUs: w.VCPUs, Network: w.Network, Restore: w.Restore,
+		ReadyTimeout: time.Duration(w.ReadyTimeoutMS) * time.Millisecond,
+	}
 	for _, d := range disks {
 		v.Disks = append(v.Disks, vmm.Disk{Role: vmm.Role(d.Role), ReadOnly: d.ReadOnly, File: r.File(d.File)})
-	}
-	var err error
-	if v.Restore, err = readSnapshot(r, snapshot); err != nil {
-		return nil, err
 	}
 	info, err := s.manager.Start(ctx, v)
 	if err != nil {
@@ -149,21 +144,6 @@ func (s *Server) start(ctx context.Context, r *bus.Request, id string, spec bus.
 		return nil, err
 	}
 	return bus.ToDict(info)
-}
-
-func readSnapshot(r *bus.Request, files []wireFile) (*vmm.Snapshot, error) {
-	if len(files) == 0 {
-		return nil, nil
-	}
-	byName := make(map[string]*os.File)
-	for _, f := range files {
-		byName[f.Name] = r.File(f.File)
-	}
-	s := &vmm.Snapshot{State: byName["state"], Memory: byName["memory"]}
-	if len(files) != 2 || s.State == nil || s.Memory == nil {
-		return nil, api.Errorf(api.InvalidArgument, "a snapshot is the two files state and memory")
-	}
-	return s, nil
 }
 
 func (s *Server) get(ctx context.Context, _ *bus.Request, id string) (bus.Dict, error) {
@@ -182,7 +162,7 @@ func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	return dicts(all)
 }
 
-func dicts(all []vmm.Info) ([]bus.Dict, error) {
+func dicts[T any](all []T) ([]bus.Dict, error) {
 	out := make([]bus.Dict, 0, len(all))
 	for _, i := range all {
 		d, err := bus.ToDict(i)
@@ -213,8 +193,20 @@ func socket(ask func(context.Context, string, uint32) (*os.File, error)) any {
 	}
 }
 
-func (s *Server) snapshot(ctx context.Context, r *bus.Request, id string, state, memory dbus.UnixFD) error {
-	return s.manager.Snapshot(ctx, id, vmm.Snapshot{State: r.File(state), Memory: r.File(memory)})
+func (s *Server) snapshot(ctx context.Context, _ *bus.Request, id, snapshot string) (bus.Dict, error) {
+	saved, err := s.manager.Snapshot(ctx, id, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	return bus.ToDict(saved)
+}
+
+func (s *Server) snapshots(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
+	all, err := s.manager.Snapshots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return dicts(all)
 }
 
 func (s *Server) support(ctx context.Context, _ *bus.Request) (bus.Dict, error) {

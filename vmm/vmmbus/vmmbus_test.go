@@ -40,7 +40,7 @@ func serve(t *testing.T, address string, d *fake.Driver, dir string) server {
 func serveBy(t *testing.T, address string, d *fake.Driver, dir string, l manager.Launcher) server {
 	t.Helper()
 	m, err := manager.Open(t.Context(), manager.Config{
-		Dir: dir, Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake", Accel: "none"},
+		Dir: dir, Keep: dir + ".kept", Guest: managertest.Guest(t), Driver: d, Options: drivers.Options{Name: "fake", Accel: "none"},
 		Launcher: l, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {

@@ -66,7 +66,16 @@ func (g *guest) restore(f vmm.Snapshot) *guest {
 	g.s.Helper()
 	p := g.s.Plan(g.s.T)
 	p.Disks, p.Restore = g.plan.Disks, &f
-	return g.s.raw(p)
+	return g.s.woken(p)
+}
+
+// woken starts a machine from a snapshot and lets it go on.
+func (s *suite) woken(p vmm.Plan) *guest {
+	s.Helper()
+	g := &guest{s: s, machine: s.start(p), plan: p}
+	g.resume()
+	g.attach()
+	return g
 }
 
 // again is process p in another machine: the host attaches anew.
@@ -123,7 +132,7 @@ func testRestoreDisks(s *suite) {
 	next := s.Plan(s.T)
 	next.Disks, next.Restore = plan.Disks[:len(plan.Disks)-1:len(plan.Disks)-1], &f
 	s.blank(&next, vmm.RoleKit, "after", false)
-	r := s.raw(next)
+	r := s.woken(next)
 	want := fmt.Sprint(1<<20, " ", label("after"))
 	if got := r.run("disk", "kit").answer(); got != want {
 		s.Errorf("kit disk of the restored machine reads %q, want %q", got, want)

@@ -104,7 +104,14 @@ func (s *server) started(m vmm.Machine) {
 	s.update(func(r *Report) { r.Pid = m.Pid() })
 }
 
-func (s *server) ready() { s.update(func(r *Report) { r.State = vmm.StateRunning }) }
+// ready tells that the guest can be reached; one that was restored stands still.
+func (s *server) ready(restored bool) {
+	s.update(func(r *Report) {
+		if r.State = vmm.StateRunning; restored {
+			r.State = vmm.StatePaused
+		}
+	})
+}
 
 func (s *server) ended(e vmm.Exit) {
 	s.update(func(r *Report) { r.State, r.Pid, r.Exit = vmm.StateEnded, 0, &e })

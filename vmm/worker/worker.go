@@ -184,7 +184,7 @@ func (s *server) live(ctx context.Context) vmm.Exit {
 	s.started(m)
 	select {
 	case <-m.Ready():
-		s.ready()
+		s.ready(s.plan.Restore)
 	case <-m.Done():
 		return m.Exit()
 	case <-limit.Done():

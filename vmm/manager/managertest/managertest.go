@@ -66,6 +66,9 @@ func Run(t *testing.T, open func(t *testing.T) World) {
 		"a stream carries bytes both ways and half-closes":            streams,
 		"a dialer leads to its port until the machine ends":           dialled,
 		"what a driver cannot do is BadState":                         unsupported,
+		"a machine goes on from a snapshot":                           snapshots,
+		"a snapshot that cannot be taken leaves nothing":              refusedSnapshots,
+		"a machine that a snapshot does not fit is refused":           misfits,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -301,10 +304,9 @@ func pause(t *testing.T, w World) {
 func unsupported(t *testing.T, w World) {
 	_, err := w.Start(t.Context(), Spec("one"))
 	must(t, err)
-	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	must(t, err)
-	defer file.Close()
-	wantCode(t, w.Snapshot(t.Context(), "one", vmm.Snapshot{State: file, Memory: file}), api.BadState, "one", "not supported")
+	must(t, w.Pause(t.Context(), "one"))
+	_, err = w.Snapshot(t.Context(), "one", "snap")
+	wantCode(t, err, api.BadState, "one", "not supported")
 	s, err := w.Support(t.Context())
 	must(t, err)
 	if s.Driver != "fake" || s.Snapshots {
