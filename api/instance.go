@@ -207,8 +207,12 @@ const (
 	EventExited   = "exited"
 	// An instance was put to sleep or woken; the message says why, and how long
 	// that took.
-	EventPaused  = "instance.paused"
-	EventWoken   = "instance.woken"
+	EventPaused     = "instance.paused"
+	EventHibernated = "instance.hibernated"
+	EventWoken      = "instance.woken"
+	// EventLost is told of one that could not be woken: it was started anew,
+	// and its programs are lost; the message says why.
+	EventLost    = "instance.lost"
 	EventDeleted = "deleted"
 	EventGap     = "gap" // a client lost the stream and has it again
 	// An exec ended with a client when that has left; of one that goes with its

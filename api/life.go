@@ -22,6 +22,10 @@ type Life interface {
 	// Signal, Attach, Start and Stop of a paused instance resume it first, and
 	// its timeout goes on.
 	Pause(ctx context.Context, ref string) (Instance, error)
+	// Hibernate puts the memory of a running or paused instance on disk and ends
+	// its machine; its programs are kept and go on when it is woken. BadState
+	// where somebody uses it or its machine cannot be saved.
+	Hibernate(ctx context.Context, ref string) (Instance, error)
 	// Resume lets a paused instance go on; it is a no-op on a running one.
 	Resume(ctx context.Context, ref string) (Instance, error)
 	// Rename gives an instance another handle; Exists when that is taken. A

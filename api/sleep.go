@@ -24,4 +24,6 @@ type Sleep struct {
 	// Obstacle says why the last step was not taken, or why none comes, and
 	// what to do about it.
 	Obstacle string `json:"obstacle,omitempty"`
+	// SnapshotBytes is what the memory of a hibernated instance takes on disk.
+	SnapshotBytes int64 `json:"snapshot_bytes,omitempty"`
 }

@@ -14,6 +14,7 @@
 //	POST   /v1/instances/{id}/enable    enable           200 instance + "status"
 //	POST   /v1/instances/{id}/disable   disable          200 instance + "status"
 //	POST   /v1/instances/{id}/pause     pause            200 instance + "status"
+//	POST   /v1/instances/{id}/hibernate hibernate        200 instance + "status"
 //	POST   /v1/instances/{id}/resume    resume           200 instance + "status"
 //	POST   /v1/instances/{id}/rename    {"handle":NAME}  200 instance + "status"
 //	GET    /v1/instances/{id}/wait      [?until=UNTIL]   200 instance

@@ -25,14 +25,15 @@ type pruned struct {
 // lifeRoutes are the endpoints of api.Life.
 func (s *Server) lifeRoutes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"POST /v1/instances/{id}/restart": s.verb("restarting", api.Aegis.Restart),
-		"POST /v1/instances/{id}/enable":  s.verb("enabled", api.Aegis.Enable),
-		"POST /v1/instances/{id}/disable": s.verb("disabled", api.Aegis.Disable),
-		"POST /v1/instances/{id}/pause":   s.verb("paused", api.Aegis.Pause),
-		"POST /v1/instances/{id}/resume":  s.verb("running", api.Aegis.Resume),
-		"POST /v1/instances/{id}/rename":  s.rename,
-		"GET /v1/instances/{id}/wait":     s.wait,
-		"POST /v1/instances/prune":        s.prune,
+		"POST /v1/instances/{id}/restart":   s.verb("restarting", api.Aegis.Restart),
+		"POST /v1/instances/{id}/enable":    s.verb("enabled", api.Aegis.Enable),
+		"POST /v1/instances/{id}/disable":   s.verb("disabled", api.Aegis.Disable),
+		"POST /v1/instances/{id}/pause":     s.verb("paused", api.Aegis.Pause),
+		"POST /v1/instances/{id}/hibernate": s.verb("hibernated", api.Aegis.Hibernate),
+		"POST /v1/instances/{id}/resume":    s.verb("running", api.Aegis.Resume),
+		"POST /v1/instances/{id}/rename":    s.rename,
+		"GET /v1/instances/{id}/wait":       s.wait,
+		"POST /v1/instances/prune":          s.prune,
 	}
 }
 
@@ -119,6 +120,11 @@ func (c *Client) Disable(ctx context.Context, ref string) (in api.Instance, err 
 // Pause implements api.Aegis.
 func (c *Client) Pause(ctx context.Context, ref string) (in api.Instance, err error) {
 	return in, c.call(ctx, http.MethodPost, instance(ref, "/pause"), nil, &in)
+}
+
+// Hibernate implements api.Aegis.
+func (c *Client) Hibernate(ctx context.Context, ref string) (in api.Instance, err error) {
+	return in, c.call(ctx, http.MethodPost, instance(ref, "/hibernate"), nil, &in)
 }
 
 // Resume implements api.Aegis.

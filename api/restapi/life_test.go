@@ -36,6 +36,10 @@ func (l *lively) Pause(ctx context.Context, ref string) (api.Instance, error) {
 	return l.verb(ctx, ref)
 }
 
+func (l *lively) Hibernate(ctx context.Context, ref string) (api.Instance, error) {
+	return l.verb(ctx, ref)
+}
+
 func (l *lively) Resume(ctx context.Context, ref string) (api.Instance, error) {
 	return l.verb(ctx, ref)
 }

@@ -22,7 +22,7 @@ type verb func(ctx context.Context, ref string) (api.Instance, error)
 func (s *Server) verbs() map[string]verb {
 	return map[string]verb{
 		"Restart": s.aegis.Restart, "Enable": s.aegis.Enable, "Disable": s.aegis.Disable,
-		"Pause": s.aegis.Pause, "Resume": s.aegis.Resume,
+		"Pause": s.aegis.Pause, "Resume": s.aegis.Resume, "Hibernate": s.aegis.Hibernate,
 	}
 }
 
@@ -119,6 +119,16 @@ func (c *Client) Disable(ctx context.Context, ref string) (api.Instance, error) 
 func (c *Client) Pause(ctx context.Context, ref string) (api.Instance, error) {
 	return c.slowly(ctx, "PauseInstance", ref)
 }
+
+// Hibernate implements api.Aegis.
+func (c *Client) Hibernate(ctx context.Context, ref string) (in api.Instance, err error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	return c.instance(ctx, "HibernateInstance", ref)
+}
+
+// saveTimeout is how long the memory of an instance may take to be written.
+const saveTimeout = 11 * time.Minute
 
 // Resume implements api.Aegis.
 func (c *Client) Resume(ctx context.Context, ref string) (api.Instance, error) {

@@ -99,11 +99,11 @@ func stopMachines(ctx context.Context, t connect.Target) (int, error) {
 	return len(mine), errors.Join(failed...)
 }
 
-// own picks the instances of a user that are not at rest.
+// own picks the instances of a user that have a machine.
 func own(all []api.Instance, uid uint32) []api.Instance {
 	var mine []api.Instance
 	for _, in := range all {
-		if in.OwnerUID == uid && !atRest(in.Phase) {
+		if in.OwnerUID == uid && !atRest(in.Phase) && in.Phase != api.PhaseHibernated {
 			mine = append(mine, in)
 		}
 	}

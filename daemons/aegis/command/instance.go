@@ -51,7 +51,11 @@ start and restart.`, "disabled", api.Aegis.Disable,
 		"pause", "Stop the processors of running instances", `Stop the processors of running instances; their memory stays. A signal, a
 start, a stop or a new client resumes them.`, "paused", api.Aegis.Pause,
 	},
-	{"resume", "Let paused instances go on", "Let paused instances go on.", "resumed", api.Aegis.Resume},
+	{
+		"hibernate", "Put instances on disk, with their programs", `Put the memory of instances that nobody uses on disk and end their machines.
+Their programs go on where they were when somebody needs them again.`, "hibernated", api.Aegis.Hibernate,
+	},
+	{"resume", "Let paused and hibernated instances go on", "Let paused and hibernated instances go on.", "resumed", api.Aegis.Resume},
 	{
 		"delete", "Stop instances at once and remove them with their disks", `Stop instances at once and remove them with their disks. There is no way back.`, "deleted",
 		func(aegis api.Aegis, ctx context.Context, ref string) (api.Instance, error) {

@@ -138,7 +138,7 @@ func portReasons(in api.Instance) (lines []string) {
 	}
 	woken := in.Enabled && len(in.Endpoints) > 0
 	switch {
-	case woken && in.Phase == api.PhasePaused, woken && atRest(in.Phase) && in.Restart == api.RestartOnDemand:
+	case woken && in.Phase.State() == api.StatePaused, woken && atRest(in.Phase) && in.Restart == api.RestartOnDemand:
 		lines = append(lines, "a connection wakes it: "+in.Endpoints[0].URL)
 	case woken && atRest(in.Phase):
 		lines = append(lines, fmt.Sprintf("connections are refused: its policy is %s and not on-demand", in.Restart))

@@ -84,6 +84,10 @@ func (f *livingAegis) Pause(_ context.Context, ref string) (api.Instance, error)
 	return f.find("pause", ref)
 }
 
+func (f *livingAegis) Hibernate(_ context.Context, ref string) (api.Instance, error) {
+	return f.find("hibernate", ref)
+}
+
 func (f *livingAegis) Resume(_ context.Context, ref string) (api.Instance, error) {
 	return f.find("resume", ref)
 }
@@ -387,7 +391,7 @@ func TestWhy(t *testing.T) {
 		"running": {api.Instance{Phase: api.PhaseRunning, Enabled: true, StartedAt: &before, Starts: 2}, []string{"(1m0s ago)", "starts: 2"}},
 		"used": {
 			api.Instance{Phase: api.PhaseRunning, Enabled: true, Sleep: &api.Sleep{InUse: []string{"a client"}, Reason: "an exec", Since: &before}},
-			[]string{"kept awake: a client", "awake: an exec (1m0s ago)"},
+			[]string{"kept awake: a client", "awake again: an exec (1m0s ago)"},
 		},
 		"idle": {
 			api.Instance{Phase: api.PhaseRunning, Enabled: true, Sleep: &api.Sleep{Next: api.PhasePaused, NextAt: &soon, Obstacle: "at work"}},

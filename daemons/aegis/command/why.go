@@ -87,7 +87,7 @@ func nextText(in api.Instance, now time.Time) []string {
 		return []string{fmt.Sprintf("it is disabled: 'aegis instance enable %s' allows starts, 'aegis instance start %s' starts it", name, name)}
 	case atRest(in.Phase):
 		return []string{fmt.Sprintf("nothing starts it by itself (policy %s): 'aegis instance start %s' does", in.Restart, name)}
-	case in.Phase == api.PhasePaused:
+	case in.Phase == api.PhasePaused, in.Phase == api.PhaseHibernated:
 		return []string{fmt.Sprintf("'aegis instance resume %s' lets it go on, as does whoever needs it", name)}
 	}
 	return nil

@@ -14,8 +14,11 @@ func sleepReasons(in api.Instance, now time.Time) (lines []string) {
 		return nil
 	}
 	if s.Reason != "" {
-		asleep := map[bool]string{true: "awake", false: "asleep"}[in.Phase == api.PhaseRunning]
+		asleep := map[bool]string{true: "awake again", false: "asleep"}[in.Phase == api.PhaseRunning]
 		lines = append(lines, asleep+": "+printable(s.Reason)+agoText(s.Since, now))
+	}
+	if s.SnapshotBytes > 0 {
+		lines = append(lines, fmt.Sprintf("its memory takes %d MiB on disk", s.SnapshotBytes>>20))
 	}
 	for _, use := range s.InUse {
 		lines = append(lines, "kept awake: "+printable(use))

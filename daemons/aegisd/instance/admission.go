@@ -11,13 +11,13 @@ const cpuShare = 8
 func atRest(p api.Phase) bool { return p == api.PhaseStopped || p == api.PhaseFailed }
 
 // admit refuses what the host cannot carry beside the instances that are not
-// at rest. s.admission is held until the view of the new one is shown, so that
+// at rest or on disk. s.admission is held until the view of the new one is shown, so that
 // two do not get the same memory.
 func (s *Service) admit(id string, spec api.InstanceSpec) error {
 	memory, cpus := 0, 0
 	s.mu.Lock()
 	for _, o := range s.owners {
-		if in := o.view.Load(); in.ID != id && !atRest(in.Phase) {
+		if in := o.view.Load(); in.ID != id && !atRest(in.Phase) && (in.Phase != api.PhaseHibernated || o.thawing.Load()) {
 			memory, cpus = memory+in.MemoryMB, cpus+in.VCPUs
 		}
 	}

@@ -105,13 +105,13 @@ func (o *owner) onDue() {
 	if !o.dueNow() {
 		return
 	}
-	machine := o.rec.Status.Machine
+	machine, origin := o.rec.Status.Machine, o.rec.Status.Sleep.Origin
 	if machine == "" {
 		o.revive(machine, nil)
 		return
 	}
 	o.svc.tasks.Go(func() {
-		err := o.removeMachine(machine)
+		err := o.removeMachine(machine, origin)
 		o.post(func() { o.revive(machine, err) })
 	})
 }

@@ -23,6 +23,7 @@ import (
 type boot struct {
 	generation uint64
 	machine    string
+	origin     string          // the machine that its guest booted in
 	ctx        context.Context // ends when the boot is being released
 	cancel     context.CancelCauseFunc
 	begun      chan struct{} // closed when starting has succeeded or failed
@@ -46,6 +47,7 @@ type boot struct {
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
+	frozen   bool  // it is in a snapshot, and its machine must not go on
 	// heard is the state of the machine that the manager told last while the
 	// turn was under way.
 	heard vmm.State
@@ -61,13 +63,16 @@ func newMachine() string {
 	return "m-" + hex.EncodeToString(id)
 }
 
-func (o *owner) newBoot() *boot {
+func (o *owner) newBoot() *boot { return o.newBootIn(o.rec.Status.Machine) }
+
+// newBootIn is a boot in a machine that the record does not name yet.
+func (o *owner) newBootIn(machine string) *boot {
 	b := &boot{
-		generation: o.rec.Status.Generation, machine: o.rec.Status.Machine,
+		generation: o.rec.Status.Generation, machine: machine, origin: firstOf(o.rec.Status.Sleep.Origin, machine),
 		begun: make(chan struct{}), powerless: make(chan struct{}),
 		hurry: make(chan struct{}), released: make(chan struct{}), awake: make(chan struct{}),
 	}
-	if o.rec.Status.Phase != api.PhasePaused {
+	if p := o.rec.Status.Phase; p != api.PhasePaused && p != api.PhaseHibernated {
 		close(b.awake)
 	}
 	b.ctx, b.cancel = context.WithCancelCause(o.svc.ctx)
@@ -193,7 +198,7 @@ func exitText(code, signal int, message string) string {
 
 // onMachineEnd is told once per machine, by the manager.
 func (o *owner) onMachineEnd(b *boot, exit vmm.Exit) {
-	if b.end != nil {
+	if b.end != nil || b.frozen {
 		return
 	}
 	b.end = &exit

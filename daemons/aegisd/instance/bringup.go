@@ -106,7 +106,18 @@ func (o *owner) startMachine(b *boot, img image.Image) error {
 	if err != nil && api.CodeOf(err) != api.Exists {
 		return fmt.Errorf("making the disk: %w", err)
 	}
-	imageDisk, err := o.svc.Images.Open(b.ctx, img.Digest)
+	if err := o.attach(b); err != nil {
+		return err
+	}
+	o.emit(api.EventProgress, "booting")
+	o.note(api.LogStderr, "[aegis] booting")
+	return o.startOn(b, img.Digest, "")
+}
+
+// startOn starts the machine of a boot on the disks of its instance, or goes on
+// with it from a snapshot.
+func (o *owner) startOn(b *boot, digest, snapshot string) error {
+	imageDisk, err := o.svc.Images.Open(b.ctx, digest)
 	if err != nil {
 		return fmt.Errorf("opening the image: %w", err)
 	}
@@ -116,14 +127,9 @@ func (o *owner) startMachine(b *boot, img image.Image) error {
 		return fmt.Errorf("opening the disk: %w", err)
 	}
 	defer ownDisk.Close()
-	if err := o.attach(b); err != nil {
-		return err
-	}
-	o.emit(api.EventProgress, "booting")
-	o.note(api.LogStderr, "[aegis] booting")
 	_, err = o.svc.Machines.Start(b.ctx, vmm.Spec{
 		ID: b.machine, MemoryMiB: o.spec.MemoryMB, VCPUs: o.spec.VCPUs, ReadyTimeout: o.svc.Timings.Ready,
-		Network: b.lease != nil,
+		Network: b.network(), Restore: snapshot,
 		Disks: []vmm.Disk{
 			{Role: vmm.RoleImage, ReadOnly: true, File: imageDisk},
 			{Role: vmm.RoleOwn, File: ownDisk},

@@ -19,7 +19,7 @@ func (s *Service) wakened(ctx context.Context, ref, why string) (*running, error
 	err = o.ask(ctx, func() error {
 		st := o.rec.Status
 		demanded = o.spec.Restart == api.RestartOnDemand && st.Enabled && !o.removing &&
-			(st.Phase == api.PhaseStarting || o.boot == nil)
+			(st.Phase == api.PhaseStarting || o.boot == nil && st.Phase != api.PhaseHibernated)
 		return nil
 	})
 	if err == nil && demanded {

@@ -11,7 +11,6 @@ import (
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/netd/policy"
-	"github.com/xfeldman/aegisvm/vmm"
 )
 
 // checkNetwork refuses what is no network.
@@ -107,7 +106,7 @@ func (o *owner) attach(b *boot) error {
 	if err != nil {
 		return err
 	}
-	lease, err := o.svc.Config.Network.Attach(b.ctx, b.machine, p)
+	lease, err := o.svc.Config.Network.Attach(b.ctx, b.origin, p)
 	if err != nil {
 		return fmt.Errorf("making the network: %w", err)
 	}
@@ -167,7 +166,7 @@ func (o *owner) detach(ctx context.Context, machine string) error {
 // sweepNetworks removes the networks of machines that are not there, beside all
 // else: netd may take long to start, or never come up. One that resists is tried
 // again at the next start.
-func (s *Service) sweepNetworks(machines map[string]vmm.Info) {
+func (s *Service) sweepNetworks(guests map[string]bool) {
 	if s.Config.Network == nil {
 		return
 	}
@@ -177,7 +176,7 @@ func (s *Service) sweepNetworks(machines map[string]vmm.Info) {
 			s.Log.Warn("networks cannot be listed", "error", err)
 		}
 		for _, l := range leases {
-			if _, there := machines[l.Machine]; there || s.ownerOf(l.Machine) != nil {
+			if guests[l.Machine] || s.ownerOf(l.Machine) != nil {
 				continue // it has one, or is a new one
 			}
 			s.Log.Warn("removing a network without a machine", "machine", l.Machine, "error", s.Config.Network.Detach(s.ctx, l.Machine))
@@ -193,7 +192,7 @@ func (s *Service) NetworkState(ctx context.Context, ref string) (state api.Netwo
 	}
 	var machine string
 	err = o.ask(ctx, func() error {
-		machine = o.rec.Status.Machine
+		machine = o.networkName()
 		state, err = o.networkState()
 		return err
 	})
@@ -209,6 +208,16 @@ func (s *Service) NetworkState(ctx context.Context, ref string) (state api.Netwo
 	}
 	withLease(&state, now)
 	return state, nil
+}
+
+// networkName is that of the network that its guest has, empty for none. It
+// stays while the instance has no machine.
+func (o *owner) networkName() string {
+	st := &o.rec.Status
+	if o.boot == nil && st.Phase != api.PhaseHibernated {
+		return ""
+	}
+	return firstOf(st.Sleep.Origin, st.Machine)
 }
 
 // networkState is what the spec says; the caller is the owner.
@@ -262,7 +271,7 @@ func (o *owner) onNetworkPolicy(ctx context.Context, given api.NetworkPolicy) er
 	}
 	o.spec.NetworkSpec = spec.NetworkSpec // no boot reads it now
 	o.publish()
-	if machine := o.rec.Status.Machine; machine != "" && o.boot != nil {
+	if machine := o.networkName(); machine != "" {
 		return o.svc.Config.Network.SetPolicy(ctx, machine, p)
 	}
 	return nil
@@ -274,4 +283,12 @@ func joinPorts(ports []uint16) string {
 		texts[i] = strconv.Itoa(int(p))
 	}
 	return strings.Join(texts, ",")
+}
+
+// network is the name of the network of a boot, empty for none.
+func (b *boot) network() string {
+	if b.lease == nil {
+		return ""
+	}
+	return b.origin
 }

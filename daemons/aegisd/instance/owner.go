@@ -57,8 +57,9 @@ type owner struct {
 	leases    map[*lease]struct{}
 	traffic   atomic.Int64 // connections to its ports; any goroutine's
 
-	sleep sleeper
-	calls atomic.Int64 // of its guest, for clients, under way; any goroutine's
+	sleep   sleeper
+	thawing atomic.Bool  // it is being woken from disk, and has its memory already
+	calls   atomic.Int64 // of its guest, for clients, under way; any goroutine's
 }
 
 func (s *Service) newOwner(rec store.Record) *owner {
@@ -231,13 +232,18 @@ func (o *owner) reconsider() {
 	case o.boot != nil && o.boot.exited && alone:
 		o.release(outcome{phase: api.PhaseStopped})
 	}
-	if o.boot == nil {
+	if o.boot == nil && o.rec.Status.Phase != api.PhaseHibernated {
 		o.tellRest()
 	}
 }
 
 // ended tells whether nothing more will come of the last start.
-func (o *owner) ended() bool { return o.boot == nil || o.boot.exited }
+func (o *owner) ended() bool {
+	if o.boot == nil {
+		return o.rec.Status.Phase != api.PhaseHibernated
+	}
+	return o.boot.exited
+}
 
 // awaitClient gives an absent client the attach grace to come.
 func (o *owner) awaitClient() {

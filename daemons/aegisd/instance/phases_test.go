@@ -19,16 +19,17 @@ const gone = api.Phase("")
 
 // callers are the verbs, for the instance web.
 var callers = map[string]func(context.Context, *world) error{
-	"start":   func(ctx context.Context, w *world) error { _, err := w.Start(ctx, "web"); return err },
-	"stop":    func(ctx context.Context, w *world) error { _, err := w.Stop(ctx, "web"); return err },
-	"restart": func(ctx context.Context, w *world) error { _, err := w.Restart(ctx, "web"); return err },
-	"enable":  func(ctx context.Context, w *world) error { _, err := w.Enable(ctx, "web"); return err },
-	"disable": func(ctx context.Context, w *world) error { _, err := w.Disable(ctx, "web"); return err },
-	"pause":   func(ctx context.Context, w *world) error { _, err := w.Pause(ctx, "web"); return err },
-	"resume":  func(ctx context.Context, w *world) error { _, err := w.Resume(ctx, "web"); return err },
-	"rename":  func(ctx context.Context, w *world) error { _, err := w.Rename(ctx, "web", "www"); return err },
-	"signal":  func(ctx context.Context, w *world) error { return w.Signal(ctx, "web", 2) },
-	"delete":  func(ctx context.Context, w *world) error { return w.Delete(ctx, "web") },
+	"start":     func(ctx context.Context, w *world) error { _, err := w.Start(ctx, "web"); return err },
+	"stop":      func(ctx context.Context, w *world) error { _, err := w.Stop(ctx, "web"); return err },
+	"restart":   func(ctx context.Context, w *world) error { _, err := w.Restart(ctx, "web"); return err },
+	"enable":    func(ctx context.Context, w *world) error { _, err := w.Enable(ctx, "web"); return err },
+	"disable":   func(ctx context.Context, w *world) error { _, err := w.Disable(ctx, "web"); return err },
+	"hibernate": func(ctx context.Context, w *world) error { _, err := w.Hibernate(ctx, "web"); return err },
+	"pause":     func(ctx context.Context, w *world) error { _, err := w.Pause(ctx, "web"); return err },
+	"resume":    func(ctx context.Context, w *world) error { _, err := w.Resume(ctx, "web"); return err },
+	"rename":    func(ctx context.Context, w *world) error { _, err := w.Rename(ctx, "web", "www"); return err },
+	"signal":    func(ctx context.Context, w *world) error { return w.Signal(ctx, "web", 2) },
+	"delete":    func(ctx context.Context, w *world) error { return w.Delete(ctx, "web") },
 }
 
 // situation brings web into a phase and tells what every verb does there.
@@ -46,7 +47,7 @@ func refused(then api.Phase) result { return result{api.BadState, then} }
 func same(phase api.Phase, others map[string]result) map[string]result {
 	all := map[string]result{
 		"start": ok(api.PhaseRunning), "stop": ok(phase), "restart": ok(api.PhaseRunning), "enable": ok(phase), "disable": ok(phase),
-		"pause": refused(phase), "resume": refused(phase), "rename": ok(phase), "signal": refused(phase), "delete": ok(gone),
+		"hibernate": refused(phase), "pause": refused(phase), "resume": refused(phase), "rename": ok(phase), "signal": refused(phase), "delete": ok(gone),
 	}
 	for verb, r := range others {
 		all[verb] = r
@@ -67,7 +68,7 @@ var situations = map[string]situation{
 	"running": {
 		func(w *world) { w.create(web()); w.awaitPhase("web", api.PhaseRunning) },
 		same(api.PhaseRunning, map[string]result{
-			"stop": ok(api.PhaseStopped), "disable": ok(api.PhaseStopped), "pause": ok(api.PhasePaused), "resume": ok(api.PhaseRunning), "signal": ok(api.PhaseRunning),
+			"stop": ok(api.PhaseStopped), "disable": ok(api.PhaseStopped), "pause": ok(api.PhasePaused), "hibernate": ok(api.PhaseHibernated), "resume": ok(api.PhaseRunning), "signal": ok(api.PhaseRunning),
 		}),
 	},
 	"paused": {
@@ -77,7 +78,18 @@ var situations = map[string]situation{
 			w.call("pause")
 		},
 		same(api.PhasePaused, map[string]result{
-			"stop": ok(api.PhaseStopped), "disable": ok(api.PhaseStopped), "pause": ok(api.PhasePaused), "resume": ok(api.PhaseRunning), "signal": ok(api.PhaseRunning),
+			"stop": ok(api.PhaseStopped), "disable": ok(api.PhaseStopped), "pause": ok(api.PhasePaused), "hibernate": ok(api.PhaseHibernated), "resume": ok(api.PhaseRunning), "signal": ok(api.PhaseRunning),
+		}),
+	},
+	"hibernated": {
+		func(w *world) {
+			w.create(web())
+			w.awaitPhase("web", api.PhaseRunning)
+			w.call("hibernate")
+		},
+		same(api.PhaseHibernated, map[string]result{
+			"stop": ok(api.PhaseStopped), "disable": ok(api.PhaseStopped), "pause": ok(api.PhaseHibernated), "resume": ok(api.PhaseRunning), "signal": ok(api.PhaseRunning),
+			"hibernate": ok(api.PhaseHibernated),
 		}),
 	},
 	"stopping": {
@@ -88,7 +100,7 @@ var situations = map[string]situation{
 		func(w *world) { w.held("delete") },
 		map[string]result{
 			"start": refused(gone), "stop": ok(gone), "restart": refused(gone), "enable": refused(gone), "disable": refused(gone),
-			"pause": refused(gone), "resume": refused(gone), "rename": refused(gone), "signal": refused(gone), "delete": ok(gone),
+			"hibernate": refused(gone), "pause": refused(gone), "resume": refused(gone), "rename": refused(gone), "signal": refused(gone), "delete": ok(gone),
 		},
 	},
 	"stopped": {

@@ -31,16 +31,25 @@ func (s *Service) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	saved, err := s.Machines.Snapshots(ctx)
+	if err != nil {
+		return fmt.Errorf("listing snapshots: %w", err)
+	}
 	machines := make(map[string]vmm.Info, len(infos))
 	for _, info := range infos {
 		machines[info.ID] = info
 	}
 	s.removeOrphans(records, machines, disks)
 	s.removeOrphanLogs(records, logged)
-	s.sweepWorkspaces(ctx, machines)
-	s.sweepNetworks(machines)
+	s.removeOrphanSnapshots(records, saved)
+	guests := guestsOf(records)
+	for machine := range machines {
+		guests[machine] = true
+	}
+	s.sweepWorkspaces(ctx, guests)
+	s.sweepNetworks(guests)
 	for _, rec := range records {
-		s.restore(rec, machines)
+		s.restore(rec, machines, saved)
 	}
 	return nil
 }
@@ -55,7 +64,7 @@ func (s *Service) removeOrphans(records []store.Record, machines map[string]vmm.
 	for machine := range machines {
 		if !running[machine] {
 			o := &owner{svc: s}
-			s.Log.Warn("removing a machine without a record", "machine", machine, "error", o.removeMachine(machine))
+			s.Log.Warn("removing a machine without a record", "machine", machine, "error", o.removeMachine(machine, machine))
 		}
 	}
 	for _, disk := range disks {
@@ -77,11 +86,40 @@ func (s *Service) removeOrphanLogs(records []store.Record, logged []string) {
 
 // restore gives a record its owner back and tells it what became of its
 // machine.
-func (s *Service) restore(rec store.Record, machines map[string]vmm.Info) {
+func (s *Service) restore(rec store.Record, machines map[string]vmm.Info, saved []vmm.Saved) {
 	o := s.newOwner(rec)
 	info, there := machines[rec.Status.Machine]
+	kept := slices.ContainsFunc(saved, func(sv vmm.Saved) bool { return sv.ID == rec.Status.Sleep.Snapshot })
 	s.add(o)
-	o.post(func() { o.resume(info, there) })
+	o.post(func() {
+		if rec.Status.Phase == api.PhaseHibernated {
+			o.resumeHibernated(kept)
+			return
+		}
+		o.resume(info, there)
+	})
+}
+
+// guestsOf are the names that guests of records go by.
+func guestsOf(records []store.Record) map[string]bool {
+	all := map[string]bool{}
+	for _, rec := range records {
+		all[rec.Status.Sleep.Origin] = true
+	}
+	delete(all, "")
+	return all
+}
+
+// removeOrphanSnapshots removes those that no record names, such as one of an
+// instance that went on from it. One that resists is tried again at the next
+// start.
+func (s *Service) removeOrphanSnapshots(records []store.Record, saved []vmm.Saved) {
+	for _, sv := range saved {
+		if !slices.ContainsFunc(records, func(r store.Record) bool { return r.Status.Sleep.Snapshot == sv.ID }) {
+			o := &owner{svc: s}
+			s.Log.Warn("removing a snapshot without a record", "snapshot", sv.ID, "error", o.removeSnapshot(sv.ID))
+		}
+	}
 }
 
 // resume goes on where the last aegisd stopped.
@@ -173,9 +211,9 @@ func (o *owner) startAgain() {
 		o.comeToRest(api.Errorf(api.Unavailable, "aegisd ended while the instance was starting: start it again"))
 		return
 	}
-	machine := o.rec.Status.Machine
+	machine, origin := o.rec.Status.Machine, o.rec.Status.Sleep.Origin
 	o.svc.tasks.Go(func() {
-		err := o.removeMachine(machine)
+		err := o.removeMachine(machine, origin)
 		o.post(func() {
 			if err == nil && o.boot == nil && !o.removing {
 				err = o.restart(machine, o.svc.nextStart(o.rec.Status))

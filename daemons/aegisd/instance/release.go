@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
+	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
 )
 
 // outcome is what an instance becomes when its boot has been released.
@@ -74,7 +75,7 @@ func (o *owner) takeDown(b *boot, session *guestsession.Session, followed <-chan
 		}
 	}()
 	<-b.begun
-	err := o.insist(func() error { return o.removeMachine(b.machine) })
+	err := o.insist(func() error { return o.removeMachine(b.machine, b.origin) })
 	o.forgetWorkspace(b)
 	<-disk
 	if !erase {
@@ -143,10 +144,24 @@ func (o *owner) withSession(ctx context.Context, b *boot, session *guestsession.
 	return call(session)
 }
 
-// removeMachine ends a machine and forgets it; one that is not there is fine.
-func (o *owner) removeMachine(machine string) error {
+// removeMachine ends a machine and takes its guest's network; one that is not
+// there is fine.
+func (o *owner) removeMachine(machine, origin string) error {
+	if err := o.endMachine(machine); err != nil {
+		return err
+	}
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
+	return o.detach(ctx, firstOf(origin, machine))
+}
+
+// endMachine ends a machine and forgets it; its guest may go on in another.
+func (o *owner) endMachine(machine string) error {
+	ctx, cancel := o.svc.bounded()
+	defer cancel()
+	if machine == "" {
+		return nil
+	}
 	err := o.svc.Machines.Stop(ctx, machine)
 	if err == nil {
 		err = o.svc.Machines.Remove(ctx, machine)
@@ -154,7 +169,7 @@ func (o *owner) removeMachine(machine string) error {
 	if err != nil && api.CodeOf(err) != api.NotFound {
 		return fmt.Errorf("releasing machine %s: %w", machine, err)
 	}
-	return o.detach(ctx, machine)
+	return nil
 }
 
 func (o *owner) deleteDisk() error {
@@ -184,8 +199,14 @@ func (o *owner) onReleased(b *boot, err error) {
 	}
 	now := o.svc.now()
 	st.Stopped = &now
+	snapshot := st.Sleep.Snapshot
+	st.Sleep = store.Sleep{}
+	if err != nil {
+		st.Sleep.Origin = b.origin // of the network that is left
+	}
 	o.planRestart(ranFor(*st))
 	o.commitRest()
+	o.dropSnapshot(snapshot)
 	o.tellRestart()
 	o.log.Rest()
 	b.left = err
@@ -212,18 +233,21 @@ func (o *owner) erase() {
 		return
 	}
 	o.erasing = true
-	machine := o.rec.Status.Machine
+	machine, sleep := o.rec.Status.Machine, o.rec.Status.Sleep
 	o.svc.tasks.Go(func() {
-		err := o.insist(func() error { return o.eraseAll(machine) })
+		err := o.insist(func() error { return o.eraseAll(machine, sleep) })
 		o.post(func() { o.onErased(err) })
 	})
 }
 
-func (o *owner) eraseAll(machine string) error {
-	if machine != "" {
-		if err := o.removeMachine(machine); err != nil {
+func (o *owner) eraseAll(machine string, sleep store.Sleep) error {
+	if machine != "" || sleep.Snapshot != "" {
+		if err := o.removeMachine(machine, sleep.Origin); err != nil {
 			return err
 		}
+	}
+	if err := o.eraseSnapshot(sleep); err != nil {
+		return err
 	}
 	if err := o.deleteDisk(); err != nil {
 		return fmt.Errorf("deleting the disk: %w", err)

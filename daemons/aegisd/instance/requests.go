@@ -114,15 +114,19 @@ func (s *Service) Start(ctx context.Context, ref string) (api.Instance, error) {
 	if err != nil {
 		return api.Instance{}, err
 	}
-	leftover := ""
+	leftover, origin, asleep := "", "", false
 	err = o.ask(ctx, func() error {
+		asleep = o.rec.Status.Phase == api.PhaseHibernated
 		if o.boot == nil && !o.erasing {
-			leftover = o.rec.Status.Machine
+			leftover, origin = o.rec.Status.Machine, o.rec.Status.Sleep.Origin
 		}
 		return nil
 	})
+	if asleep {
+		return s.turn(ctx, o.id, api.PhaseRunning, "a start")
+	}
 	if err == nil && leftover != "" {
-		err = o.removeMachine(leftover)
+		err = o.removeMachine(leftover, origin)
 	}
 	in := *o.view.Load()
 	if err == nil {
@@ -194,8 +198,13 @@ func (s *Service) Stop(ctx context.Context, ref string) (api.Instance, error) {
 		return api.Instance{}, err
 	}
 	var b *boot
+	if err = o.ask(ctx, func() error { o.halt(); return nil }); err == nil {
+		err = o.rouseToStop(ctx)
+	}
+	if err != nil {
+		return *o.view.Load(), atBoundary(err)
+	}
 	err = o.ask(ctx, func() error {
-		o.halt()
 		if b = o.boot; b != nil {
 			o.release(outcome{phase: api.PhaseStopped})
 		}

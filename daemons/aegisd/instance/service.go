@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -78,6 +79,9 @@ type Timings struct {
 	// CallTimeout bounds a call of the manager or the image store that should
 	// be quick: 30 s.
 	CallTimeout time.Duration
+	// Save is how long the memory of an instance may take to be written to
+	// disk: 10 min.
+	Save time.Duration
 	// Ready is how long a guest may take to be ready: as the manager has it.
 	Ready time.Duration
 	// Retry is how long a control connection that broke is left before it is
@@ -101,6 +105,8 @@ type Service struct {
 	machines map[string]*owner // by machine
 	settling map[string]int    // by instance: calls under way that change its ports
 
+	thaws chan struct{} // holds a token for each machine that is being restored
+
 	nudge chan struct{} // has room for one: ports may not be as they should
 }
 
@@ -114,6 +120,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	c.Timings.StopGrace = cmp.Or(c.Timings.StopGrace, 10*time.Second)
 	c.Timings.AttachGrace = cmp.Or(c.Timings.AttachGrace, time.Minute)
 	c.Timings.CallTimeout = cmp.Or(c.Timings.CallTimeout, 30*time.Second)
+	c.Timings.Save = cmp.Or(c.Timings.Save, 10*time.Minute)
 	c.Timings.Retry = cmp.Or(c.Timings.Retry, 50*time.Millisecond)
 	c.HostBoot = cmp.Or(c.HostBoot, hostBoot())
 	if c.Clock == nil {
@@ -121,6 +128,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{
 		Config: c, owners: map[string]*owner{}, machines: map[string]*owner{},
+		thaws:    make(chan struct{}, max(2, runtime.NumCPU())),
 		settling: map[string]int{}, nudge: make(chan struct{}, 1),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"time"
@@ -16,6 +17,8 @@ const (
 	rungNone rung = iota
 	rungLook      // the guest is asked how much it has done
 	rungPause
+	rungHibernate
+	rungExpire // its program is out of time
 )
 
 // sleeper is what an owner knows of the way to sleep of its instance. After
@@ -115,11 +118,17 @@ func (o *owner) calling() (ended func()) {
 	}
 }
 
-// pauseAfter is how long the instance is left alone before it is paused; false
-// if it never is.
-func (o *owner) pauseAfter() (after time.Duration, ever bool) {
+// sleepAfter is how long the instance is left alone in this phase before it
+// sleeps more deeply; false if it never does.
+func (o *owner) sleepAfter() (after time.Duration, ever bool) {
 	idle := o.idlePolicy()
-	return orDefault(idle.Pause, api.DefaultPause), idle.Pause != api.NeverIdle
+	switch o.sleep.phase {
+	case api.PhaseRunning:
+		return cmp.Or(idle.Pause, api.DefaultPause), idle.Pause != api.NeverIdle
+	case api.PhasePaused:
+		return cmp.Or(idle.Hibernate, api.DefaultHibernate), idle.Hibernate != api.NeverIdle
+	}
+	return 0, false
 }
 
 // idlePolicy is that of the spec, which was checked when it was made.
@@ -131,23 +140,21 @@ func (o *owner) idlePolicy() api.Idle {
 	return idle
 }
 
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
-
 // nextRung is the next step and when it is due.
 func (o *owner) nextRung() (rung, time.Time) {
 	s, b := &o.sleep, o.boot
+	if b == nil && s.phase == api.PhaseHibernated && o.spec.TimeoutMS > 0 && o.rec.Status.Started != nil {
+		return rungExpire, o.rec.Status.Started.Add(time.Duration(o.spec.TimeoutMS) * time.Millisecond)
+	}
 	if b == nil || !b.up || b.outcome != nil || b.turn != nil || o.removing || s.asking || s.since.IsZero() {
 		return rungNone, time.Time{}
 	}
-	after, ever := o.pauseAfter()
+	after, ever := o.sleepAfter()
 	switch due := s.since.Add(after); {
-	case s.phase != api.PhaseRunning || !ever:
+	case !ever:
 		return rungNone, time.Time{}
+	case s.phase == api.PhasePaused:
+		return rungHibernate, due
 	case s.seen == nil && !o.idlePolicy().LeasesOnly:
 		return rungLook, due.Add(-window(after))
 	case s.seen != nil:
@@ -190,10 +197,14 @@ func (o *owner) onAlarm(a *alarm) {
 	}
 	s.alarm = nil
 	switch b := o.boot; {
+	case a.rung == rungExpire:
+		o.svc.tasks.Go(func() { _ = o.turnTo(o.svc.ctx, api.PhaseRunning, "its program is out of time") })
+	case a.rung == rungHibernate:
+		o.fallAsleep(b, api.PhaseHibernated)
 	case a.rung == rungLook:
 		o.askActivity(b, func(now sample) { s.seen = &now })
 	case s.seen == nil:
-		o.fallAsleep(b)
+		o.fallAsleep(b, api.PhasePaused)
 	default:
 		o.askActivity(b, func(now sample) { o.judge(b, now) })
 	}
@@ -210,16 +221,16 @@ func (o *owner) judge(b *boot, now sample) {
 		s.since, s.seen = now.at, nil
 		return
 	}
-	o.fallAsleep(b)
+	o.fallAsleep(b, api.PhasePaused)
 }
 
-// fallAsleep pauses an instance that nobody uses.
-func (o *owner) fallAsleep(b *boot) {
+// fallAsleep takes an instance that nobody uses a step down.
+func (o *owner) fallAsleep(b *boot, to api.Phase) {
 	if b.turn != nil || len(o.uses()) > 0 {
 		return
 	}
 	s := &o.sleep
-	t, err := o.onTurn(api.PhasePaused, fmt.Sprintf("nobody used it for %v", o.svc.now().Sub(s.since).Round(time.Second)))
+	t, err := o.onTurn(to, fmt.Sprintf("nobody used it for %v", o.svc.now().Sub(s.since).Round(time.Second)))
 	if err == nil && t != nil {
 		t.idle = true
 	}
@@ -237,7 +248,7 @@ func (o *owner) notSlept(why error) {
 // noteTurn puts into the record why the instance sleeps or is awake again.
 func (o *owner) noteTurn(t *turn) {
 	now := o.svc.now()
-	st := store.Sleep{Reason: "it was found so", Since: &now}
+	st := store.Sleep{Reason: "it was found so", Since: &now, Origin: o.rec.Status.Sleep.Origin}
 	if t != nil && t.why != "" {
 		st.Reason, st.Idle = t.why, t.idle
 	}
@@ -246,10 +257,9 @@ func (o *owner) noteTurn(t *turn) {
 
 // tellTurn tells what a turn has led to.
 func (o *owner) tellTurn(t *turn) {
-	kind := api.EventWoken
-	if o.rec.Status.Phase == api.PhasePaused {
-		kind = api.EventPaused
-	}
+	kind := map[api.Phase]string{
+		api.PhaseRunning: api.EventWoken, api.PhasePaused: api.EventPaused, api.PhaseHibernated: api.EventHibernated,
+	}[o.rec.Status.Phase]
 	message := o.rec.Status.Sleep.Reason
 	if t != nil {
 		message += fmt.Sprintf(" (%v)", o.svc.now().Sub(t.at).Round(100*time.Microsecond))
@@ -268,19 +278,22 @@ func (o *owner) tellSleep() {
 func (o *owner) sleepNow() *api.Sleep {
 	uses := o.settleSleep()
 	s, phase, b := &o.sleep, o.rec.Status.Phase, o.boot
-	if b == nil || b.outcome != nil || phase != api.PhaseRunning && phase != api.PhasePaused {
+	awake := b != nil && b.outcome == nil && (phase == api.PhaseRunning || phase == api.PhasePaused)
+	if !awake && phase != api.PhaseHibernated {
 		return nil
 	}
 	st := o.rec.Status.Sleep
-	told := &api.Sleep{InUse: uses, Reason: st.Reason, Since: st.Since, Obstacle: s.obstacle}
-	after, ever := o.pauseAfter()
+	told := &api.Sleep{InUse: uses, Reason: st.Reason, Since: st.Since, Obstacle: s.obstacle, SnapshotBytes: st.Bytes}
+	after, ever := o.sleepAfter()
 	switch {
-	case phase != api.PhaseRunning:
+	case !awake:
 	case !ever:
-		told.Obstacle = "its idle policy never lets it sleep"
+		told.Obstacle = firstOf(told.Obstacle, "its idle policy lets it sleep no deeper")
 	case !s.since.IsZero():
 		due := s.since.Add(after)
-		told.Next, told.NextAt = api.PhasePaused, &due
+		told.Next, told.NextAt = nextPhase[phase], &due
 	}
 	return told
 }
+
+var nextPhase = map[api.Phase]api.Phase{api.PhaseRunning: api.PhasePaused, api.PhasePaused: api.PhaseHibernated}

@@ -14,6 +14,8 @@ type turn struct {
 	why  string        // who wants it
 	idle bool          // nobody does, and nobody uses the instance
 	at   time.Time     // when it began
+	stop func()        // gives up putting its memory on disk; nil for other turns
+	cold bool          // it was started instead of being woken
 	done chan struct{} // closed when it has ended, err is set before
 	err  error
 }
@@ -49,9 +51,13 @@ func (o *owner) turnTo(ctx context.Context, to api.Phase, why string) error {
 		if err := o.await(ctx, t.done); err != nil {
 			return err
 		}
-		if t.to == to {
-			return t.err
+		if t.to != to {
+			continue
 		}
+		if t.cold && t.err == nil {
+			_, t.err = o.svc.Wait(ctx, o.id, api.UntilRunning)
+		}
+		return t.err
 	}
 }
 
@@ -63,13 +69,24 @@ func (o *owner) onTurn(to api.Phase, why string) (*turn, error) {
 		phase = api.PhaseStopping // the record may still say why
 	}
 	switch {
-	case b == nil || phase != api.PhaseRunning && phase != api.PhasePaused:
-		verb := map[api.Phase]string{api.PhasePaused: "paused", api.PhaseRunning: "resumed"}[to]
-		return nil, api.Errorf(api.BadState, "instance %s is %s: only one that runs can be %s", o.id, phase, verb)
-	case b.turn != nil:
+	case o.removing:
+		return nil, api.Errorf(api.BadState, "instance %s is being deleted", o.id)
+	case b == nil && phase == api.PhaseHibernated && to == api.PhaseRunning:
+		return o.thaw(why)
+	case b == nil && phase == api.PhaseHibernated:
+		return nil, nil
+	case b != nil && b.turn != nil && b.outcome == nil:
+		if b.turn.stop != nil && to == api.PhaseRunning {
+			b.turn.stop()
+		}
 		return b.turn, nil
+	case b == nil || phase != api.PhaseRunning && phase != api.PhasePaused:
+		verb := map[api.Phase]string{api.PhasePaused: "paused", api.PhaseRunning: "resumed", api.PhaseHibernated: "hibernated"}[to]
+		return nil, api.Errorf(api.BadState, "instance %s is %s: only one that runs can be %s", o.id, phase, verb)
 	case phase == to && !b.unsure:
 		return nil, nil
+	case to == api.PhaseHibernated:
+		return o.freeze(b, why)
 	}
 	t := o.newTurn(b, to, why)
 	if to == api.PhasePaused {
@@ -175,7 +192,8 @@ func (o *owner) awaken(ctx context.Context, why string) error {
 	asleep := false
 	err := o.ask(ctx, func() error {
 		b := o.boot
-		asleep = b != nil && b.outcome == nil && (b.turn != nil || o.rec.Status.Phase == api.PhasePaused)
+		phase := o.rec.Status.Phase
+		asleep = b != nil && b.outcome == nil && (b.turn != nil || phase == api.PhasePaused) || b == nil && phase == api.PhaseHibernated
 		if b != nil {
 			o.touch()
 		}

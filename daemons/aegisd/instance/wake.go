@@ -112,6 +112,8 @@ func (o *owner) nextStep(renew, started bool) (step, error) {
 		return 0, api.Errorf(api.BadState, "instance %s is disabled: `aegis instance enable %s` allows starts", o.id, o.id)
 	case renew && (b == nil || phase == api.PhaseStopping):
 		return 0, api.Errorf(api.BadState, "instance %s is %s", o.id, phase)
+	case b == nil && phase == api.PhaseHibernated:
+		return stepResume, nil
 	case b == nil && started:
 		return 0, api.Errorf(api.Unavailable, "instance %s was started and is %s: %s", o.id, phase, firstOf(o.rec.Status.LastError, "its program has ended"))
 	case b == nil && o.spec.Restart != api.RestartOnDemand:

@@ -10,7 +10,6 @@ import (
 	"github.com/xfeldman/aegisvm/daemons/aegisd/guestsession"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/workspaces"
 	"github.com/xfeldman/aegisvm/guest/proto"
-	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/workspace/door"
 )
 
@@ -76,7 +75,7 @@ func (o *owner) serveWorkspace(b *boot, served bool, failed func(error)) {
 		return
 	}
 	p := o.place()
-	g := workspaces.Guest{Machine: b.machine, Served: served, Dial: func(ctx context.Context) (*os.File, error) {
+	g := workspaces.Guest{Machine: b.origin, Served: served, Dial: func(ctx context.Context) (*os.File, error) {
 		if err := o.awaitAwake(b); err != nil {
 			return nil, err
 		}
@@ -111,18 +110,23 @@ func (o *owner) mustWriteBack() bool { return o.spec.Workspace != "" && o.boot.e
 // what it knew.
 func (o *owner) forgetWorkspace(b *boot) {
 	b.serving.Wait()
-	if o.spec.Workspace == "" || o.svc.Config.Workspaces == nil {
+	o.forgetGuest(b.origin)
+}
+
+// forgetGuest forgets what the server of a guest knew that is gone.
+func (o *owner) forgetGuest(origin string) {
+	if origin == "" || o.spec.Workspace == "" || o.svc.Config.Workspaces == nil {
 		return
 	}
 	ctx, cancel := o.svc.bounded()
 	defer cancel()
-	o.svc.Config.Workspaces.Forget(ctx, b.machine)
+	o.svc.Config.Workspaces.Forget(ctx, origin)
 }
 
 // sweepWorkspaces removes what an earlier aegisd has left of machines.
-func (s *Service) sweepWorkspaces(ctx context.Context, machines map[string]vmm.Info) {
+func (s *Service) sweepWorkspaces(ctx context.Context, guests map[string]bool) {
 	if s.Config.Workspaces != nil {
-		s.Config.Workspaces.Sweep(ctx, func(machine string) bool { _, there := machines[machine]; return there })
+		s.Config.Workspaces.Sweep(ctx, func(machine string) bool { return guests[machine] })
 	}
 }
 

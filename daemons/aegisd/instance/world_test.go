@@ -46,6 +46,8 @@ type world struct {
 	late *lateWaker
 	// networks is nil for a service that can give none.
 	networks *networks
+	fateMu   sync.Mutex // guards fate
+	fate     *fate      // of the service, nil for none
 
 	*instance.Service
 	store *store.Store
@@ -57,7 +59,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, path: filepath.Join(t.TempDir(), "aegis.db"), hostBoot: "boot-1",
-		machines: newMachines(), images: newImages(t), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+		machines: newMachines(t.TempDir()), images: newImages(t), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		timings: instance.Timings{StopGrace: 200 * time.Millisecond, AttachGrace: 30 * time.Second},
 	}
 	w.workspaces, w.networks = newServers(t, filepath.Dir(w.path)), newNetworks()
@@ -157,6 +159,9 @@ func (w *world) leftovers() string {
 		}
 	}
 	logged, _ := os.ReadDir(w.logs())
+	if saved, _ := w.machines.Snapshots(w.t.Context()); len(saved) > 0 {
+		return fmt.Sprintf("snapshots %v", saved)
+	}
 	if err != nil || len(all)+len(disks)+len(infos)+len(rows)+len(logged) > 0 {
 		return fmt.Sprintf("instances %v disks %v machines %v rows %v logs %v %v", all, disks, infos, rows, logged, err)
 	}
@@ -339,6 +344,11 @@ type machines struct {
 	hold     chan struct{} // Stop waits until it is closed, if it is there
 	broken   int           // so many streams break as soon as they are dialled
 	controls []*os.File    // of the control connections that were made
+	dir      string        // of snapshots
+	saved    map[string]vmm.Saved
+	version  string // of the monitor, where it is another than the driver's
+	trouble  func(step string) error
+	forgot   chan struct{} // gets one when a snapshot is removed, if there is room
 }
 
 type hosted struct {
@@ -347,8 +357,8 @@ type hosted struct {
 	asked bool // by the host's service manager to leave
 }
 
-func newMachines() *machines {
-	return &machines{all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}, refused: make(chan struct{}, 1)}
+func newMachines(dir string) *machines {
+	return &machines{dir: dir, forgot: make(chan struct{}, 1), driver: fake.Driver{Saves: true}, saved: map[string]vmm.Saved{}, all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}, refused: make(chan struct{}, 1)}
 }
 
 func (m *machines) setDown(err error) {
@@ -364,6 +374,9 @@ func (m *machines) setMute(err error) {
 }
 
 func (m *machines) get(id string) (*hosted, error) {
+	if err := m.strike("call"); err != nil && m.isDead(err) {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := cmp.Or(m.down, m.mute); err != nil {
@@ -381,8 +394,24 @@ func (m *machines) get(id string) (*hosted, error) {
 }
 
 func (m *machines) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
-	machine, err := m.driver.Start(ctx, vmm.Plan{ID: s.ID, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Disks: s.Disks})
+	plan := vmm.Plan{ID: s.ID, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Disks: s.Disks}
+	state := vmm.StateRunning
+	err := m.strike("start")
+	if err == nil && s.Restore != "" {
+		state = vmm.StatePaused
+		plan.Restore, err = m.open(s.Restore)
+	}
 	if err != nil {
+		return vmm.Info{}, err
+	}
+	if plan.Restore != nil {
+		defer plan.Restore.State.Close()
+	}
+	machine, err := m.driver.Start(ctx, plan)
+	if err != nil {
+		if plan.Restore != nil {
+			return vmm.Info{}, api.Errorf(api.Internal, "%w", err)
+		}
 		return vmm.Info{}, api.Errorf(api.Unavailable, "%w", err)
 	}
 	h := &hosted{Machine: machine, info: vmm.Info{ID: s.ID, State: vmm.StateStarting}}
@@ -400,7 +429,7 @@ func (m *machines) Start(ctx context.Context, s vmm.Spec) (vmm.Info, error) {
 		m.forget(s.ID)
 		return vmm.Info{}, api.Errorf(api.Unavailable, "start given up: %w", ctx.Err())
 	}
-	m.change(h, func(i *vmm.Info) { i.State = vmm.StateRunning })
+	m.change(h, func(i *vmm.Info) { i.State = state })
 	go func() { // ends with the machine
 		<-machine.Done()
 		exit := machine.Exit()
@@ -496,8 +525,6 @@ func (m *machines) turn(id string, to vmm.State, f func(*hosted) error) error {
 	return nil
 }
 
-func (m *machines) Snapshot(context.Context, string, vmm.Snapshot) error { return vmm.ErrUnsupported }
-
 func (m *machines) Stop(ctx context.Context, id string) error {
 	h, err := m.get(id)
 	if err != nil {
@@ -592,6 +619,7 @@ func (m *machines) reboot() {
 
 func (m *machines) close() {
 	m.reboot()
+	m.driver.Discard()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range m.controls {
@@ -600,7 +628,11 @@ func (m *machines) close() {
 }
 
 func (m *machines) Support(context.Context) (vmm.Support, error) {
-	return m.driver.Probe(context.Background())
+	s, err := m.driver.Probe(context.Background())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Version = cmp.Or(m.version, s.Version)
+	return s, err
 }
 
 // awaitMachine returns once the manager has the machine of an instance.

@@ -13,6 +13,14 @@ type Sleep struct {
 	Since  *time.Time `json:"since,omitempty"`
 	// Idle is whether it was put to sleep because nobody used it.
 	Idle bool `json:"idle,omitempty"`
+	// Snapshot is what a hibernated instance goes on from; Bytes is what it
+	// takes on disk, Monitor what wrote it.
+	Snapshot string `json:"snapshot,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"`
+	Monitor  string `json:"monitor,omitempty"`
+	// Origin is the machine that the guest booted in, by which its workspace and
+	// its network go; empty where it still is in that.
+	Origin string `json:"origin,omitempty"`
 }
 
 // column is a sleep as it is kept; a zero one is empty.
