@@ -36,7 +36,7 @@ func (s *Service) Hibernate(ctx context.Context, ref string) (api.Instance, erro
 
 // mayHibernate refuses what would cut somebody off.
 func (o *owner) mayHibernate() error {
-	uses := o.uses()
+	uses := o.clients()
 	if len(uses) == 0 || o.boot == nil {
 		return nil
 	}
@@ -125,6 +125,7 @@ func monitorOf(s vmm.Saved) string { return s.Driver + " " + s.Version + " " + s
 // instance before it is gone, for it holds the disk.
 func (o *owner) endFrozen(b *boot, t *turn) {
 	b.frozen, b.turn = true, t
+	o.endLeases()
 	b.letGo()
 	o.svc.tasks.Go(func() {
 		b.serving.Wait() // its server stays behind what it knows, for the next
