@@ -27,6 +27,7 @@ type backend struct {
 
 	mu     sync.Mutex // guards the fields below
 	users  int        // connections that are open or wait
+	await  int        // of those, the ones that have not reached their program yet
 	held   *held      // the lease, nil without one
 	waking *waking    // the wake under way, nil without one
 	linger *time.Timer
@@ -51,7 +52,8 @@ func newBackend(s *Service, instance string) *backend {
 // connection has ended.
 func (b *backend) connect(ctx context.Context, p Port) (guest forward.Stream, release func(), err error) {
 	b.enter()
-	for range 2 { // that a machine is gone may show only when it is dialled
+	defer b.arrived()
+	for tries := 0; tries < 2; { // that a machine is gone may show only when it is dialled
 		var h *held
 		if h, err = b.lease(ctx); err != nil {
 			break
@@ -68,6 +70,10 @@ func (b *backend) connect(ctx context.Context, p Port) (guest forward.Stream, re
 		if !gone(err) {
 			break
 		}
+		if b.replaced(h) {
+			continue // it was put to sleep meanwhile, and has been woken for us
+		}
+		tries++
 		b.lost(h)
 		if !h.served.Load() {
 			b.fail(err)
@@ -92,11 +98,36 @@ func (b *backend) enter() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.users++
+	b.await++
 	if b.linger != nil {
 		b.linger.Stop()
 		b.linger = nil
 	}
 	b.tellUse()
+}
+
+// arrived tells that a connection has reached its program, or never will.
+func (b *backend) arrived() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.await--
+}
+
+// replaced tells whether there is a newer lease than h.
+func (b *backend) replaced(h *held) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held != nil && b.held != h
+}
+
+// slept is told when the instance is put to sleep: those on their way to it
+// need it awake.
+func (b *backend) slept() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.await > 0 && b.waking == nil && b.service.ctx.Err() == nil {
+		b.begin(false)
+	}
 }
 
 // leave counts it out. The last one leaves the lease for a moment.
@@ -206,7 +237,7 @@ func (b *backend) woken(w *waking, h *held, err error) {
 	b.held, w.held = h, h
 	b.tellUse()
 	b.service.tasks.Go(func() {
-		h.follow()
+		h.follow(b.slept)
 		b.lost(h)
 	})
 	if b.users == 0 {

@@ -58,13 +58,17 @@ func (h *held) hear() error {
 	return err
 }
 
-// follow returns when the lease has ended.
-func (h *held) follow() {
+// follow returns when the lease has ended; slept is called when the instance is
+// put to sleep.
+func (h *held) follow(slept func()) {
 	var say sync.WaitGroup
 	defer say.Wait()
 	defer h.close()
 	say.Go(h.say)
 	for h.hear() == nil {
+		if h.asleep.Load() {
+			slept()
+		}
 	}
 }
 

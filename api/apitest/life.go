@@ -20,6 +20,7 @@ func lives() map[string]func(suite) {
 		"a disabled instance is started by its user only":    suite.disable,
 		"a restart is a stop and a start":                    suite.restart,
 		"a paused instance stands still, and is no other":    suite.pause,
+		"a hibernated instance has no machine and goes on":   suite.hibernate,
 		"who needs a paused instance resumes it":             suite.pausedIsResumed,
 		"an instance takes another name, and no taken one":   suite.rename,
 		"waiting has an end":                                 suite.wait,
@@ -127,6 +128,31 @@ func (s suite) pause() {
 	}
 	in, err = s.Resume(ctx, "web")
 	s.must("second resume", in, err, api.PhaseRunning)
+}
+
+func (s suite) hibernate() {
+	ctx := s.Context()
+	_, err := s.Hibernate(ctx, "nobody")
+	s.wantCode("hibernating nobody", err, api.NotFound)
+	first := s.running(service("web", "sleep"))
+	in, err := s.Hibernate(ctx, "web")
+	s.must("hibernate", in, err, api.PhaseHibernated)
+	if in.State != api.StatePaused || in.Machine != "" || in.Sleep == nil || in.Sleep.SnapshotBytes == 0 || in.Sleep.Reason == "" {
+		s.Errorf("hibernated: %+v", in)
+	}
+	in, err = s.Hibernate(ctx, "web")
+	s.must("second hibernate", in, err, api.PhaseHibernated)
+	in, err = s.Pause(ctx, "web")
+	s.must("pause", in, err, api.PhaseHibernated)
+	in, err = s.Resume(ctx, "web")
+	s.must("resume", in, err, api.PhaseRunning)
+	if in.Machine == first.Machine || in.Starts != first.Starts || !in.StartedAt.Equal(*first.StartedAt) {
+		s.Errorf("woken: %+v; before %+v", in, first)
+	}
+	in, err = s.Stop(ctx, "web")
+	s.must("stop", in, err, api.PhaseStopped)
+	_, err = s.Hibernate(ctx, "web")
+	s.wantCode("hibernating what is at rest", err, api.BadState)
 }
 
 func (s suite) pausedIsResumed() {

@@ -194,7 +194,7 @@ func TestInstanceUsage(t *testing.T) {
 	home(t)
 	for line, want := range map[string]string{
 		"instance":          "",
-		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, expose, info, list, pause, prune, rename, restart, resume, secrets, start, stop, unexpose, wait`,
+		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, expose, hibernate, info, list, pause, prune, rename, restart, resume, secrets, start, stop, unexpose, wait`,
 		"instance stop":     "no name: expected names or ids of instances, such as: aegis instance stop web",
 		"instance info":     "no name: ",
 		"instance info a b": `unexpected argument "b"`,

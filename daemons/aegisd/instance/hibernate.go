@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
@@ -24,23 +25,52 @@ func (s *Service) Hibernate(ctx context.Context, ref string) (api.Instance, erro
 	if err != nil {
 		return api.Instance{}, err
 	}
-	if err := o.ask(ctx, o.mayHibernate); err != nil {
+	ran := o.view.Load().Phase == api.PhaseRunning
+	if err := o.ask(ctx, func() error { return o.notIfUsed(o.clients()) }); err != nil {
 		return *o.view.Load(), atBoundary(err)
 	}
 	const why = "a user hibernated it"
-	if in, err := s.turn(ctx, o.id, api.PhasePaused, why); err != nil || in.Phase == api.PhaseHibernated {
+	in, err := s.turn(ctx, o.id, api.PhasePaused, why)
+	if err != nil || in.Phase == api.PhaseHibernated {
 		return in, err
 	}
-	return s.turn(ctx, o.id, api.PhaseHibernated, why)
+	if err = o.awaitNoLease(ctx); err == nil {
+		in, err = s.turn(ctx, o.id, api.PhaseHibernated, why)
+	}
+	if api.CodeOf(err) == api.BadState && ran { // somebody has come meanwhile
+		_ = o.turnTo(ctx, api.PhaseRunning, "it is used and was not hibernated") // or it is at rest
+	}
+	return *o.view.Load(), atBoundary(err)
 }
 
-// mayHibernate refuses what would cut somebody off.
-func (o *owner) mayHibernate() error {
-	uses := o.clients()
+// notIfUsed refuses what would cut somebody off.
+func (o *owner) notIfUsed(uses []string) error {
 	if len(uses) == 0 || o.boot == nil {
 		return nil
 	}
 	return api.Errorf(api.BadState, "instance %s is in use (%s): end that first, or pause it", o.id, strings.Join(uses, "; "))
+}
+
+// leaseLinger is how long a router may keep a lease behind its last connection.
+const leaseLinger = 5 * time.Second
+
+// awaitNoLease waits until routers have let go of a paused instance whose last
+// connection has just ended. As long as one has a lease, a connection may be on
+// its way that nobody has told of.
+func (o *owner) awaitNoLease(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseLinger)
+	defer cancel()
+	for {
+		changed := *o.changed.Load() // before the look, so that no change is missed
+		n := 0
+		err := o.ask(ctx, func() error { n = len(o.leases); return o.notIfUsed(o.clients()) })
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := o.await(ctx, changed); err != nil {
+			return api.Errorf(api.BadState, "instance %s is in use (connections to its ports): %w", o.id, err)
+		}
+	}
 }
 
 func newSnapshot() string {
@@ -54,7 +84,7 @@ func (o *owner) freeze(b *boot, why string) (*turn, error) {
 	if phase := o.rec.Status.Phase; phase != api.PhasePaused {
 		return nil, api.Errorf(api.BadState, "instance %s is %s again: somebody needed it", o.id, phase)
 	}
-	if err := o.mayHibernate(); err != nil {
+	if err := o.notIfUsed(o.uses()); err != nil {
 		return nil, err
 	}
 	t, snapshot := o.newTurn(b, api.PhaseHibernated, why), newSnapshot()
@@ -90,7 +120,9 @@ func (o *owner) onSaved(b *boot, t *turn, saved vmm.Saved, err error) {
 	}
 	if err != nil {
 		b.turn, t.err = nil, fmt.Errorf("hibernating instance %s: %w", o.id, err)
-		if api.CodeOf(err) != api.Unavailable || t.idle {
+		if t.over {
+			t.err = api.Errorf(api.BadState, "instance %s was not hibernated: somebody needed it", o.id)
+		} else {
 			o.notSlept(t.err)
 		}
 		close(t.done)

@@ -15,6 +15,7 @@ type turn struct {
 	idle bool          // nobody does, and nobody uses the instance
 	at   time.Time     // when it began
 	stop func()        // gives up putting its memory on disk; nil for other turns
+	over bool          // it was given up, as somebody needs the instance
 	cold bool          // it was started instead of being woken
 	done chan struct{} // closed when it has ended, err is set before
 	err  error
@@ -77,6 +78,7 @@ func (o *owner) onTurn(to api.Phase, why string) (*turn, error) {
 		return nil, nil
 	case b != nil && b.turn != nil && b.outcome == nil:
 		if b.turn.stop != nil && to == api.PhaseRunning {
+			b.turn.over = true
 			b.turn.stop()
 		}
 		return b.turn, nil

@@ -18,14 +18,14 @@ func (s *Service) Wake(ctx context.Context, id string, renew bool) (router.Awake
 	}
 	var a router.Awake
 	var b *boot
-	for turning := true; turning && err == nil; {
+	for next := stepAwait; next != stepNone && err == nil; {
 		if err = o.rouse(ctx, renew); err != nil {
 			break
 		}
 		err = o.ask(ctx, func() (err error) {
 			b = o.boot
 			// It may have been put to sleep since it was awake.
-			if turning = !renew && b != nil && b.turn != nil; !turning {
+			if next, err = o.nextStep(renew, true); err == nil && next == stepNone {
 				a, err = o.openLease(renew)
 			}
 			return err
@@ -60,9 +60,15 @@ const (
 func (o *owner) rouse(ctx context.Context, renew bool) error {
 	started := false
 	for {
-		changed := *o.changed.Load() // before the look, so that no change is missed
+		var changed <-chan struct{} = *o.changed.Load() // before the look, so that no change is missed
 		var next step
-		err := o.ask(ctx, func() (err error) { next, err = o.nextStep(renew, started); return err })
+		err := o.ask(ctx, func() (err error) {
+			next, err = o.nextStep(renew, started)
+			if b := o.boot; b != nil && b.turn != nil {
+				changed = b.turn.done // one that leads nowhere changes nothing
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -120,6 +126,8 @@ func (o *owner) nextStep(renew, started bool) (step, error) {
 		return 0, api.Errorf(api.BadState, "instance %s is %s, and no connection starts it (policy %s): `aegis instance start %s` does", o.id, phase, o.spec.Restart, o.id)
 	case b == nil:
 		return stepStart, nil
+	case b.turn != nil && b.turn.stop != nil && !renew:
+		return stepResume, nil // it is given up
 	case phase == api.PhaseStopping, phase == api.PhaseStarting, b.turn != nil && !renew:
 		return stepAwait, nil
 	case b.exited:

@@ -46,8 +46,9 @@ type world struct {
 	late *lateWaker
 	// networks is nil for a service that can give none.
 	networks *networks
-	fateMu   sync.Mutex // guards fate
-	fate     *fate      // of the service, nil for none
+	fateMu   sync.Mutex    // guards fate
+	fate     *fate         // of the service, nil for none
+	linger   time.Duration // of the router's leases; 0 for its default
 
 	*instance.Service
 	store *store.Store
@@ -101,7 +102,7 @@ func (w *world) tryStart() error {
 		shared = w.workspaces
 	}
 	w.late = &lateWaker{ready: make(chan struct{})}
-	ports, err := router.Open(router.Config{Dir: filepath.Join(filepath.Dir(w.path), "ports"), Waker: w.late, Log: w.log})
+	ports, err := router.Open(router.Config{Dir: filepath.Join(filepath.Dir(w.path), "ports"), Waker: w.late, Log: w.log, Limits: router.Limits{Linger: w.linger}})
 	if err != nil {
 		db.Close()
 		return err
