@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -169,4 +170,30 @@ func TestTheLadderOfARealInstance(t *testing.T) {
 			t.Errorf("stopped: %+v", in)
 		}
 	})
+}
+
+// After a reboot one connection brings a hibernated instance back as it was.
+func TestAHibernatedInstanceOutlivesItsHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots real machines")
+	}
+	h := testbed.System(t)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if got := finish(ctx, t, h.Command(ctx, "systemctl", "enable", "aegisd.socket"), nil); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	must(t, h, "", "up")
+	folder := h.Folder(t)
+	must(t, h, "", "instance", "start", "--name", "web", "--expose", "7000/tcp", "--workspace", folder.There, "--", "python3", "-c", rememberer)
+	e := info(t, h).Endpoints[0]
+	first := recall(t, h, e, "at first")
+	hibernate(t, h)
+	h.PowerCut(t)
+	awaitOpen(t, h, e) // a connection as well, that says nothing
+	recall(t, h, e, "after a power cut").wantSame(t, first, 3, "after a power cut")
+	b, err := os.ReadFile(filepath.Join(folder.Here, "log"))
+	if want := "line 1\nline 2\nline 3\n"; string(b) != want || err != nil {
+		t.Errorf("the file in its workspace has %q (%v)", b, err)
+	}
 }

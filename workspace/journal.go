@@ -116,4 +116,5 @@ func (j *journal) rewrite(framed []byte) error {
 	return nil
 }
 
-func (j *journal) close() error { return j.file.Close() }
+// close puts it on disk: a guest that is saved may outlive the host.
+func (j *journal) close() error { return errors.Join(j.file.Sync(), j.file.Close()) }

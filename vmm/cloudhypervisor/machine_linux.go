@@ -120,7 +120,7 @@ func (m *machine) later(what string) error {
 	if err := m.alive(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return fmt.Errorf("%s with cloud-hypervisor comes with the Linux suite: %w", what, vmm.ErrUnsupported)
+	return fmt.Errorf("%s with cloud-hypervisor: %w: machines of qemu can (AEGIS_VMM=qemu)", what, vmm.ErrUnsupported)
 }
 
 // Stop kills the process.

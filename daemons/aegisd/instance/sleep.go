@@ -250,9 +250,11 @@ func (o *owner) fallAsleep(b *boot, to api.Phase) {
 // has been idle for as long once more.
 func (o *owner) notSlept(why error) {
 	s := &o.sleep
-	s.obstacle = oneLine(why.Error())
+	if text := oneLine(why.Error()); text != s.obstacle { // it is tried again and again
+		s.obstacle = text
+		o.svc.Log.Warn("not put to sleep", "instance", o.id, "error", why)
+	}
 	s.since, s.seen = o.svc.now(), nil
-	o.svc.Log.Warn("not put to sleep", "instance", o.id, "error", why)
 }
 
 // noteTurn puts into the record why the instance sleeps or is awake again.
