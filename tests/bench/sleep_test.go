@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -136,6 +137,10 @@ func BenchmarkWakeMany(b *testing.B) {
 			})
 		}
 		all.Wait()
+		if b.Failed() {
+			log, _ := os.ReadFile(filepath.Join(h.Home, "data/aegisd.log"))
+			b.Logf("%s", log[max(0, len(log)-64<<10):])
+		}
 		b.ReportMetric(float64(len(answered)), "answered")
 		b.ReportMetric(ms(time.Since(begin)), "all-ms")
 		b.ReportMetric(0, "ns/op")

@@ -19,7 +19,8 @@ import (
 // thaw begins to wake an instance that is on disk.
 func (o *owner) thaw(why string) (*turn, error) {
 	o.svc.admission.Lock()
-	err := o.svc.admit(o.id, o.spec)
+	memory, _ := o.svc.carried(o.id)
+	err := o.svc.admitMemory(memory, o.spec)
 	o.thawing.Store(err == nil)
 	o.svc.admission.Unlock()
 	if err != nil {
