@@ -263,7 +263,7 @@ func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 	}
 	if err := s.config.Shutdown(ctx, m); err != nil {
 		s.config.Log.Warn("asking the guest to leave", "err", err)
-		return s.pullPlug(m)
+		return asked(s.pullPlug(m)) // the answer may be lost with a guest that has left
 	}
 	select {
 	case <-m.Done():
