@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
@@ -27,6 +28,8 @@ type server struct {
 	conns  sync.WaitGroup
 	// leave shuts the machine down in order.
 	leave context.CancelFunc
+	// saved says that the machine is in a snapshot as it is now.
+	saved atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
 	machine vmm.Machine
@@ -190,12 +193,20 @@ func (s *server) handle(ctx context.Context, r request, files []*os.File) ([]*os
 	case opPause:
 		return nil, s.turn(s.pause(ctx, m), vmm.StateRunning, vmm.StatePaused)
 	case opResume:
-		return nil, s.turn(m.Resume(ctx), vmm.StatePaused, vmm.StateRunning)
+		err := m.Resume(ctx)
+		if err == nil {
+			s.saved.Store(false)
+		}
+		return nil, s.turn(err, vmm.StatePaused, vmm.StateRunning)
 	case opSnapshot:
 		if len(files) != 2 {
 			return nil, api.Errorf(api.InvalidArgument, "snapshot came with %d descriptors: state and memory expected", len(files))
 		}
-		return nil, m.Snapshot(ctx, vmm.Snapshot{State: files[0], Memory: files[1]})
+		err := m.Snapshot(ctx, vmm.Snapshot{State: files[0], Memory: files[1]})
+		if err == nil {
+			s.saved.Store(true)
+		}
+		return nil, err
 	case opStop:
 		return nil, s.stop(ctx, m)
 	}

@@ -258,7 +258,8 @@ func (s *server) shutDown(m vmm.Machine) vmm.Exit {
 	grace := s.config.Grace
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	if s.config.Shutdown == nil || s.wake(ctx, m) != nil {
+	// One that may go on elsewhere must not change its disk.
+	if s.config.Shutdown == nil || s.saved.Load() || s.wake(ctx, m) != nil {
 		return s.pullPlug(m)
 	}
 	if err := s.config.Shutdown(ctx, m); err != nil {

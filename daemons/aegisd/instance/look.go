@@ -22,13 +22,13 @@ func (o *owner) onMachineTurned(b *boot, state vmm.State) {
 // look finds out whether a machine runs. It is a turn to wherever the machine
 // is, so that nobody turns it meanwhile.
 func (o *owner) look(b *boot) {
-	t, phase, session := o.newTurn(b, "", ""), o.rec.Status.Phase, b.session
+	t, phase, session, unaware := o.newTurn(b, "", ""), o.rec.Status.Phase, b.session, o.rec.Status.Sleep.Unaware
 	o.svc.tasks.Go(func() {
 		ctx, cancel := o.svc.bounded()
 		defer cancel()
 		info, err := o.svc.Machines.Get(ctx, b.machine)
 		if info.State == vmm.StateRunning && phase == api.PhasePaused {
-			o.setTime(b, session)
+			o.tellAwake(b, session, unaware)
 		}
 		o.post(func() { o.onTurned(b, t, info.State, err) })
 	})

@@ -260,9 +260,10 @@ func (o *owner) notSlept(why error) {
 // noteTurn puts into the record why the instance sleeps or is awake again.
 func (o *owner) noteTurn(t *turn) {
 	now := o.svc.now()
-	st := store.Sleep{Reason: "it was found so", Since: &now, Origin: o.rec.Status.Sleep.Origin}
+	st := store.Sleep{Reason: "it was found so", Since: &now, Origin: o.rec.Status.Sleep.Origin, Unaware: o.rec.Status.Sleep.Unaware}
 	if t != nil && t.why != "" {
-		st.Reason, st.Idle = t.why, t.idle
+		// Who is woken by us has been told before.
+		st.Reason, st.Idle, st.Unaware = t.why, t.idle, st.Unaware && t.to != api.PhaseRunning
 	}
 	o.rec.Status.Sleep = st
 }

@@ -1,6 +1,7 @@
 package instance_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,7 @@ func TestADaemonThatDiesOnTheWayToSleepAndBack(t *testing.T) {
 				w.create(web())
 				in := w.awaitPhase("web", api.PhaseRunning)
 				w.awaitPrinted("ready")
+				first := w.machine("web").Identity().GetEntropy()
 				w.call(c.before)
 				f, raise := w.doom(calls)
 				answer := make(chan error, 1)
@@ -112,6 +114,10 @@ func TestADaemonThatDiesOnTheWayToSleepAndBack(t *testing.T) {
 					return in.Phase == api.PhasePaused || in.Phase == api.PhaseHibernated || in.Phase == api.PhaseRunning
 				})
 				w.wantAlive()
+				now := w.awaitPhase("web", api.PhaseRunning)
+				if told := w.machine("web").Identity().GetEntropy(); now.Machine != in.Machine && bytes.Equal(told, first) {
+					t.Error("its guest does not know that it is in another machine")
+				}
 				w.call("delete")
 				w.awaitGone(in.ID)
 			})

@@ -29,9 +29,13 @@ func (o *owner) thaw(why string) (*turn, error) {
 	b := o.newBootIn(newMachine())
 	t := o.newTurn(b, api.PhaseRunning, why)
 	o.boot = b
-	sleep, digest := o.rec.Status.Sleep, o.rec.Status.Digest
+	st := o.rec.Status
 	o.svc.tasks.Go(func() {
-		monitor, err := o.restoreMachine(b, sleep.Snapshot, digest)
+		// One that an earlier step has left holds the disk.
+		monitor, err := "", o.endMachine(st.Machine)
+		if err == nil {
+			monitor, err = o.restoreMachine(b, st.Sleep.Snapshot, st.Digest)
+		}
 		close(b.begun)
 		if !o.post(func() { o.onRestored(b, t, monitor, err) }) {
 			close(t.done)
@@ -99,7 +103,7 @@ func (o *owner) onRestored(b *boot, t *turn, monitor string, err error) {
 	o.svc.tasks.Go(func() {
 		state, err := o.turnMachine(b.machine, api.PhaseRunning)
 		if state == vmm.StateRunning {
-			o.reidentify(b)
+			o.tellAwake(b, nil, true)
 		}
 		if !o.post(func() { o.onThawed(b, t, state, err) }) {
 			close(t.done)
@@ -111,7 +115,7 @@ func (o *owner) commitRestored(b *boot, t *turn) error {
 	now := o.svc.now()
 	next := o.rec.Status
 	next.Phase, next.Machine, next.HostBoot = api.PhasePaused, b.machine, o.svc.HostBoot
-	next.Sleep = store.Sleep{Reason: t.why, Since: &now, Origin: b.origin}
+	next.Sleep = store.Sleep{Reason: t.why, Since: &now, Origin: b.origin, Unaware: true}
 	if err := o.save(next); err != nil {
 		return err
 	}
@@ -119,13 +123,24 @@ func (o *owner) commitRestored(b *boot, t *turn) error {
 	return nil
 }
 
-// reidentify tells a guest that goes on in another machine what is not as it
-// was: the time, the network if it has another, and numbers that nobody else
-// has. One that does not listen goes on all the same.
-func (o *owner) reidentify(b *boot) {
+// tellAwake tells a guest that goes on what is not as it was: the time and,
+// where it is in another machine and unaware of that, its network if it has
+// another, and numbers that nobody else has. One that does not listen goes on
+// all the same.
+func (o *owner) tellAwake(b *boot, session *guestsession.Session, unaware bool) {
+	if !unaware {
+		o.setTime(b, session)
+		return
+	}
 	ctx, cancel := context.WithTimeout(b.ctx, timeLimit)
 	defer cancel()
-	err := o.withSession(ctx, b, nil, func(s *guestsession.Session) error { return s.Identify(ctx, o.identity(b)) })
+	var err error
+	if b.lease == nil { // an earlier aegisd has restored it
+		err = o.reattach(b)
+	}
+	if err == nil {
+		err = o.withSession(ctx, b, nil, func(s *guestsession.Session) error { return s.Identify(ctx, o.identity(b)) })
+	}
 	if err != nil && b.ctx.Err() == nil {
 		o.svc.Log.Warn("guest was not told that it slept", "instance", o.id, "machine", b.machine, "error", err)
 	}

@@ -94,13 +94,13 @@ func (o *owner) onTurn(to api.Phase, why string) (*turn, error) {
 	if to == api.PhasePaused {
 		b.sleep()
 	}
-	session := b.session
+	session, unaware := b.session, o.rec.Status.Sleep.Unaware
 	o.svc.tasks.Go(func() {
 		state, err := o.turnMachine(b.machine, to)
 		if state == vmm.StateRunning && to == api.PhaseRunning {
 			// Before the record says that it runs: an aegisd that is killed
 			// here does it again.
-			o.setTime(b, session)
+			o.tellAwake(b, session, unaware)
 		}
 		o.post(func() { o.onTurned(b, t, state, err) })
 	})

@@ -21,6 +21,9 @@ type Sleep struct {
 	// Origin is the machine that the guest booted in, by which its workspace and
 	// its network go; empty where it still is in that.
 	Origin string `json:"origin,omitempty"`
+	// Unaware is whether its guest goes on in another machine and has not been
+	// told of it.
+	Unaware bool `json:"unaware,omitempty"`
 }
 
 // column is a sleep as it is kept; a zero one is empty.
