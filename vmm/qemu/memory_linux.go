@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func copyMemory(from *os.File, size int64) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := copySparse(f, from); err != nil {
+	if err := copySparse(context.Background(), f, from); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("copying snapshot memory: %w", err)
 	}
@@ -67,8 +68,9 @@ func copyMemory(from *os.File, size int64) (*os.File, error) {
 }
 
 // copySparse copies the data of from to the same places of the empty file
-// to, and gives it the same size. It moves the offsets of both.
-func copySparse(to, from *os.File) error {
+// to, and gives it the same size. It moves the offsets of both, and gives up
+// with ctx: somebody may need the guest.
+func copySparse(ctx context.Context, to, from *os.File) error {
 	fi, err := from.Stat()
 	if err != nil {
 		return err
@@ -90,19 +92,29 @@ func copySparse(to, from *os.File) error {
 		if end, err = from.Seek(data, unix.SEEK_HOLE); err != nil {
 			return err
 		}
-		if err := copyRange(to, from, data, end-data); err != nil {
+		if err := copyRange(ctx, to, from, data, end-data); err != nil {
 			return err
 		}
 	}
 }
 
-func copyRange(to, from *os.File, at, n int64) error {
+// copyStep is how many bytes are copied before somebody may give up.
+const copyStep = 16 << 20
+
+func copyRange(ctx context.Context, to, from *os.File, at, n int64) error {
 	if _, err := from.Seek(at, io.SeekStart); err != nil {
 		return err
 	}
 	if _, err := to.Seek(at, io.SeekStart); err != nil {
 		return err
 	}
-	_, err := io.CopyN(to, from, n)
-	return err
+	for ; n > 0; n -= copyStep {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(to, from, min(n, copyStep)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -43,7 +43,7 @@ func (m *machine) Snapshot(ctx context.Context, s vmm.Snapshot) error {
 		if m.memory == nil {
 			return s.Memory.Truncate(0)
 		}
-		return copySparse(s.Memory, m.memory)
+		return copySparse(ctx, s.Memory, m.memory)
 	})
 	if err != nil {
 		return fmt.Errorf("snapshotting: %w", err)

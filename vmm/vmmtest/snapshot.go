@@ -1,9 +1,11 @@
 package vmmtest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/xfeldman/aegisvm/guest/proto"
 	"github.com/xfeldman/aegisvm/vmm"
@@ -145,6 +147,23 @@ func testSnapshotResume(s *suite) {
 	g.resume()
 	p.says("n", "2")
 	p.says("check", "1 kinds A")
+}
+
+func testSnapshotGivenUp(s *suite) {
+	g, p := s.counted()
+	g.pause()
+	for _, patience := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
+		if err := g.machine.Snapshot(ctx, s.files()); err == nil && patience == 0 {
+			s.Error("a snapshot was taken for nobody")
+		}
+		cancel()
+	}
+	g.resume()
+	p.says("n", "2")
+	f := g.snapshot()
+	g.stop()
+	p.again(g.restore(f)).says("n", "3")
 }
 
 func testSnapshotOfRestored(s *suite) {

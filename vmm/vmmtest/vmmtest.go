@@ -121,6 +121,7 @@ var cases = []testCase{
 	{name: "a restore takes other disks of equal size", run: testRestoreDisks, snapshots: true},
 	{name: "a machine snapshotted goes on where it was", run: testSnapshotResume, snapshots: true},
 	{name: "a restored machine can be snapshotted again", run: testSnapshotOfRestored, snapshots: true},
+	{name: "a snapshot that is given up leaves the machine as it was", run: testSnapshotGivenUp, snapshots: true},
 	{name: "a running machine cannot be snapshotted", run: testSnapshotRunning, snapshots: true},
 	{name: "a broken snapshot is refused", run: testBrokenSnapshot, snapshots: true},
 }
