@@ -299,8 +299,9 @@ func wantAnswer(t *testing.T, h *testbed.Host, e api.Endpoint) {
 	t.Fatal("nobody answers")
 }
 
-// After a reboot one connection brings everything back.
-func TestAnExposedPortSurvivesAReboot(t *testing.T) {
+// rebooted is a host under systemd that will bring everything back by itself.
+func rebooted(t *testing.T) *testbed.Host {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("boots real machines")
 	}
@@ -311,6 +312,12 @@ func TestAnExposedPortSurvivesAReboot(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	must(t, h, "", "up")
+	return h
+}
+
+// After a reboot one connection brings everything back.
+func TestAnExposedPortSurvivesAReboot(t *testing.T) {
+	h := rebooted(t)
 	e := shouting(t, h)
 	wantShout(t, h, e, "at first")
 	h.PowerCut(t)

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -174,16 +173,7 @@ func TestTheLadderOfARealInstance(t *testing.T) {
 
 // After a reboot one connection brings a hibernated instance back as it was.
 func TestAHibernatedInstanceOutlivesItsHost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots real machines")
-	}
-	h := testbed.System(t)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if got := finish(ctx, t, h.Command(ctx, "systemctl", "enable", "aegisd.socket"), nil); got.code != 0 {
-		t.Fatalf("%+v", got)
-	}
-	must(t, h, "", "up")
+	h := rebooted(t)
 	folder := h.Folder(t)
 	must(t, h, "", "instance", "start", "--name", "web", "--expose", "7000/tcp", "--workspace", folder.There, "--", "python3", "-c", rememberer)
 	e := info(t, h).Endpoints[0]

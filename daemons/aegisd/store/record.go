@@ -88,7 +88,7 @@ func (st *Status) columns() []any {
 	return []any{
 		string(st.Phase), st.Enabled, int64(st.Generation), st.Machine, st.HostBoot,
 		st.Attached, st.Digest, st.LastError, code, st.ExitSignal, nanos(st.Started), nanos(st.Stopped),
-		st.Revival.column(), nanos(st.Updated), nanos(st.Active), st.Sleep.column(),
+		column(st.Revival), nanos(st.Updated), nanos(st.Active), column(st.Sleep),
 	}
 }
 
@@ -159,7 +159,7 @@ func scan(rows *sql.Rows) (Record, error) {
 	if doc.Version != documentVersion {
 		return r, fmt.Errorf("instance %s: its spec has version %d, expected %d", r.ID, doc.Version, documentVersion)
 	}
-	if err := errors.Join(st.Revival.read(revival), st.Sleep.read(sleep)); err != nil {
+	if err := errors.Join(readColumn(revival, "its restarts", &st.Revival), readColumn(sleep, "its sleep", &st.Sleep)); err != nil {
 		return r, fmt.Errorf("instance %s: %w", r.ID, err)
 	}
 	r.Spec, r.Created = doc.Spec, time.Unix(0, created).UTC()

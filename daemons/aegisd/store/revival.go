@@ -27,21 +27,22 @@ type Revival struct {
 	Due *time.Time `json:"due,omitempty"`
 }
 
-// column is a revival as it is kept; a zero one is empty.
-func (r Revival) column() string {
-	b, err := json.Marshal(r)
+// column is a document as it is kept; a zero one is empty.
+func column(v any) string {
+	b, err := json.Marshal(v)
 	if err != nil || string(b) == "{}" {
 		return "" // times of a year beyond 9999 only
 	}
 	return string(b)
 }
 
-func (r *Revival) read(column string) error {
+// readColumn reads one back; what says what it tells.
+func readColumn(column, what string, v any) error {
 	if column == "" {
 		return nil
 	}
-	if err := json.Unmarshal([]byte(column), r); err != nil {
-		return fmt.Errorf("its restarts: %w", err)
+	if err := json.Unmarshal([]byte(column), v); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

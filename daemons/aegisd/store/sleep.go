@@ -1,10 +1,6 @@
 package store
 
-import (
-	"encoding/json"
-	"fmt"
-	"time"
-)
+import "time"
 
 // Sleep is what is known of the sleep of an instance. It is zero after a start.
 type Sleep struct {
@@ -24,23 +20,4 @@ type Sleep struct {
 	// Unaware is whether its guest goes on in another machine and has not been
 	// told of it.
 	Unaware bool `json:"unaware,omitempty"`
-}
-
-// column is a sleep as it is kept; a zero one is empty.
-func (s Sleep) column() string {
-	b, err := json.Marshal(s)
-	if err != nil || string(b) == "{}" {
-		return "" // times of a year beyond 9999 only
-	}
-	return string(b)
-}
-
-func (s *Sleep) read(column string) error {
-	if column == "" {
-		return nil
-	}
-	if err := json.Unmarshal([]byte(column), s); err != nil {
-		return fmt.Errorf("its sleep: %w", err)
-	}
-	return nil
 }
