@@ -59,10 +59,10 @@ type InstanceSpec struct {
 	// Restart is what starts the instance again; empty means never. It cannot
 	// be combined with Attach or AutoRemove.
 	Restart RestartPolicy `json:"restart,omitempty"`
-	// Exposes are ports to offer on the host from the start on. Kit is a preset,
-	// which may bring the command, and Idle says when to sleep; these two are
-	// checked and kept, and a start that needs one is refused with Unavailable:
-	// this aegisd cannot do it yet.
+	// Exposes are ports to offer on the host from the start on, Idle says when to
+	// sleep. Kit is a preset, which may bring the command; it is checked and
+	// kept, and a start that needs it is refused with Unavailable: this aegisd
+	// cannot do it yet.
 	Exposes []Expose   `json:"exposes,omitempty"`
 	Kit     string     `json:"kit,omitempty"`
 	Idle    IdlePolicy `json:"idle_policy,omitempty"`
