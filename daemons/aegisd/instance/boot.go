@@ -47,7 +47,10 @@ type boot struct {
 	hurrying bool
 	turn     *turn // a pause or resume under way
 	unsure   bool  // nobody could tell how the last one ended
-	frozen   bool  // it is in a snapshot, and its machine must not go on
+	// heirs are the programs that go with clients of an earlier aegisd, which
+	// have no session of ours; one more as long as nobody knows how many.
+	heirs  int
+	frozen bool // it is in a snapshot, and its machine must not go on
 	// heard is the state of the machine that the manager told last while the
 	// turn was under way.
 	heard vmm.State

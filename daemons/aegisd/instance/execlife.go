@@ -106,8 +106,19 @@ func (o *owner) adoptExecs(b *boot) {
 		if p.Lifetime == proto.Lifetime_LIFETIME_DETACHED && !p.Terminal {
 			out = o.collectExec(b, p.ID)
 		}
-		if p.Exit == nil {
-			o.svc.tasks.Go(func() { o.followExec(b, nil, p.ID, out, nil) })
+		if p.Exit != nil {
+			continue
 		}
+		heirs := map[bool]int{true: 1}[p.Lifetime == proto.Lifetime_LIFETIME_CLIENT]
+		o.inherit(b, heirs)
+		o.svc.tasks.Go(func() {
+			o.followExec(b, nil, p.ID, out, nil)
+			o.inherit(b, -heirs)
+		})
 	}
+}
+
+// inherit counts programs that go with clients of an earlier aegisd.
+func (o *owner) inherit(b *boot, n int) {
+	o.postBoot(b, func() { b.heirs = max(b.heirs+n, 0) })
 }

@@ -184,7 +184,13 @@ func (o *owner) adopt() {
 	o.svc.Log.Info("adopted", "instance", o.id, "machine", b.machine)
 	o.serveWorkspace(b, true, func(err error) { o.svc.Log.Error("workspace not served", "instance", o.id, "error", err) })
 	o.running(b)
-	o.svc.tasks.Go(func() { o.adoptExecs(b) })
+	if !o.rec.Status.Sleep.Idle || o.rec.Status.Phase == api.PhaseRunning { // else nobody had any
+		b.heirs = 1
+	}
+	o.svc.tasks.Go(func() {
+		o.adoptExecs(b)
+		o.inherit(b, -1)
+	})
 	o.reconsider()
 }
 

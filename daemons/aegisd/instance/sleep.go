@@ -114,6 +114,7 @@ func (o *owner) clients() (all []string) {
 	say(o.session != nil, "a client has its streams")
 	say(o.session == nil && (o.waiter != nil || o.client == clientAwaited), "the client that started it is awaited")
 	say(len(o.execs) > 0, "clients of execs and copies: %d", len(o.execs))
+	say(o.boot != nil && o.boot.heirs > 0, "programs of clients that were there before aegisd was restarted")
 	say(o.calls.Load() > 0, "a request to its guest is under way")
 	return all
 }

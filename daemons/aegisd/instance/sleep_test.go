@@ -188,3 +188,24 @@ func TestAnIdlePauseOutlivesTheDaemon(t *testing.T) {
 		t.Errorf("told %+v, before the restart %+v", after, before)
 	}
 }
+
+func TestAProgramWhoseClientOutlivedTheDaemonKeepsItsInstanceAwake(t *testing.T) {
+	w, clock := drowsy(t, "pause=10s")
+	_, s, err := w.Exec(t.Context(), "web", api.ExecSpec{Command: []string{"cat"}, Stdin: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.awaitSleep("a use", func(s api.Sleep) bool { return len(s.InUse) == 1 })
+	clock.advance(time.Hour)
+	if in, err := w.Get(t.Context(), "web"); err != nil || in.Phase != api.PhaseRunning || in.Sleep.NextAt != nil {
+		t.Errorf("it is %+v, %v", in, err)
+	}
+	if _, err := w.Hibernate(t.Context(), "web"); api.CodeOf(err) != api.BadState {
+		t.Errorf("hibernate: %v", err)
+	}
+	s.Close()
+	w.awaitSleep("the end of the use", func(s api.Sleep) bool { return len(s.InUse) == 0 })
+	w.idle(clock)
+	w.awaitPhase("web", api.PhasePaused)
+}
