@@ -129,7 +129,7 @@ func (s *Service) guestAddress(ctx context.Context, b *boot) netip.Addr {
 		s.Log.Warn("where a guest is cannot be told", "machine", b.machine, "error", err)
 	}
 	for _, l := range all {
-		if l.Machine == b.machine {
+		if l.Machine == b.origin {
 			return l.Addr
 		}
 	}

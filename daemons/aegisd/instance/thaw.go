@@ -135,11 +135,13 @@ func (o *owner) tellAwake(b *boot, session *guestsession.Session, unaware bool) 
 	ctx, cancel := context.WithTimeout(b.ctx, timeLimit)
 	defer cancel()
 	var err error
+	as := b
 	if b.lease == nil { // an earlier aegisd has restored it
-		err = o.reattach(b)
+		as = &boot{ctx: b.ctx, machine: b.machine, origin: b.origin}
+		err = o.reattach(as)
 	}
 	if err == nil {
-		err = o.withSession(ctx, b, nil, func(s *guestsession.Session) error { return s.Identify(ctx, o.identity(b)) })
+		err = o.withSession(ctx, b, nil, func(s *guestsession.Session) error { return s.Identify(ctx, o.identity(as)) })
 	}
 	if err != nil && b.ctx.Err() == nil {
 		o.svc.Log.Warn("guest was not told that it slept", "instance", o.id, "machine", b.machine, "error", err)
