@@ -234,9 +234,13 @@ func (o *owner) erase() {
 	}
 	o.erasing = true
 	machine, sleep := o.rec.Status.Machine, o.rec.Status.Sleep
+	settled := o.svc.settle(o.id) // its ports are not opened again meanwhile
 	o.svc.tasks.Go(func() {
 		err := o.insist(func() error { return o.eraseAll(machine, sleep) })
-		o.post(func() { o.onErased(err) })
+		o.post(func() {
+			o.onErased(err)
+			settled()
+		})
 	})
 }
 
