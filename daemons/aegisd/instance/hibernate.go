@@ -26,7 +26,7 @@ func (s *Service) Hibernate(ctx context.Context, ref string) (api.Instance, erro
 		return api.Instance{}, err
 	}
 	ran := o.view.Load().Phase == api.PhaseRunning
-	if err := o.ask(ctx, func() error { return o.notIfUsed(o.clients()) }); err != nil {
+	if err := o.awaitNoLease(ctx); err != nil {
 		return *o.view.Load(), atBoundary(err)
 	}
 	const why = "a user hibernated it"
@@ -54,7 +54,7 @@ func (o *owner) notIfUsed(uses []string) error {
 // leaseLinger is how long a router may keep a lease behind its last connection.
 const leaseLinger = 5 * time.Second
 
-// awaitNoLease waits until routers have let go of a paused instance whose last
+// awaitNoLease waits until routers have let go of an instance whose last
 // connection has just ended. As long as one has a lease, a connection may be on
 // its way that nobody has told of.
 func (o *owner) awaitNoLease(ctx context.Context) error {
@@ -63,7 +63,7 @@ func (o *owner) awaitNoLease(ctx context.Context) error {
 	for {
 		changed := *o.changed.Load() // before the look, so that no change is missed
 		n := 0
-		err := o.ask(ctx, func() error { n = len(o.leases); return o.notIfUsed(o.clients()) })
+		err := o.ask(ctx, func() error { n = len(o.leases); return o.notIfUsed(o.holders()) })
 		if err != nil || n == 0 {
 			return err
 		}

@@ -95,22 +95,23 @@ func (o *owner) rise() {
 
 // uses says what keeps the instance awake.
 func (o *owner) uses() []string {
-	all := o.clients()
-	if len(o.leases) > 0 && o.traffic.Load() <= 0 {
+	all := o.holders()
+	if n := o.traffic.Load(); n > 0 {
+		all = append(all, fmt.Sprintf("connections to its ports: %d", n))
+	} else if len(o.leases) > 0 {
 		all = append(all, "connections to its ports: the last one was open a second ago")
 	}
 	return all
 }
 
-// clients says who would lose something if the machine went.
-func (o *owner) clients() (all []string) {
+// holders says who would lose something if the machine went, besides
+// connections to its ports, of which routers tell a moment late.
+func (o *owner) holders() (all []string) {
 	say := func(there bool, format string, args ...any) {
 		if there {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
-	n := o.traffic.Load()
-	say(n > 0, "connections to its ports: %d", n)
 	say(o.session != nil, "a client has its streams")
 	say(o.session == nil && (o.waiter != nil || o.client == clientAwaited), "the client that started it is awaited")
 	say(len(o.execs) > 0, "clients of execs and copies: %d", len(o.execs))
