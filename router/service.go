@@ -83,7 +83,7 @@ func Open(c Config) (*Service, error) {
 	c.Log = c.Log.With("component", "router")
 	c.Limits = c.Limits.orDefaults()
 	if c.Keeper == nil {
-		c.Keeper = nobody{}
+		c.Keeper = NoKeeper{}
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of the ports: %w", err)
@@ -111,11 +111,14 @@ func Open(c Config) (*Service, error) {
 	return s, nil
 }
 
-// nobody keeps nothing.
-type nobody struct{}
+// NoKeeper keeps nothing.
+type NoKeeper struct{}
 
-func (nobody) Keep(string, *os.File) error { return nil }
-func (nobody) Drop(string) error           { return nil }
+// Keep implements Keeper.
+func (NoKeeper) Keep(string, *os.File) error { return nil }
+
+// Drop implements Keeper.
+func (NoKeeper) Drop(string) error { return nil }
 
 func (s *Service) file() string { return filepath.Join(s.Dir, "ports.json") }
 

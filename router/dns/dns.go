@@ -18,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
 )
 
@@ -31,9 +32,9 @@ type Names interface {
 // Options are what a Server works with.
 type Options struct {
 	Names Names
-	// Upstreams are the resolvers that are asked, ADDRESS:PORT, each when the
-	// ones before it do not answer.
-	Upstreams []string
+	// Upstreams are the resolvers that are asked now, ADDRESS:PORT, each when
+	// the ones before it do not answer.
+	Upstreams func() []string
 	// Timeout is how long each may take, default 2 s.
 	Timeout time.Duration
 	// PerGuest is how many questions of one guest are worked on at once,
@@ -59,11 +60,12 @@ func New(ctx context.Context, o Options) *Server {
 }
 
 // Serve answers on a datagram socket and a listener until ctx ends, and closes
-// both.
+// both. Each asker has eight connections at most.
 func Serve(ctx context.Context, o Options, u net.PacketConn, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := New(ctx, o)
+	l = &bounded{Listener: l, conns: map[netip.Addr]int{}}
 	ended := make(chan error, 2)
 	for _, one := range []*dns.Server{{PacketConn: u, Handler: s}, {Listener: l, Handler: s, MaxTCPQueries: 64}} {
 		go func() { ended <- one.ActivateAndServe() }() // ends with its socket
@@ -85,9 +87,10 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		return
 	}
 	defer s.leave(from.Addr())
-	ctx, cancel := context.WithTimeout(s.ctx, s.Timeout*time.Duration(len(s.Upstreams)+1))
+	upstreams := s.Upstreams()
+	ctx, cancel := context.WithTimeout(s.ctx, s.Timeout*time.Duration(len(upstreams)+1))
 	defer cancel()
-	answer := s.answer(ctx, from.Addr().Unmap(), q)
+	answer := s.answer(ctx, from.Addr().Unmap(), q, upstreams)
 	if _, datagram := w.RemoteAddr().(*net.UDPAddr); datagram {
 		answer.Truncate(room(q))
 	}
@@ -125,13 +128,17 @@ func (s *Server) leave(guest netip.Addr) {
 }
 
 // answer says what a guest gets.
-func (s *Server) answer(ctx context.Context, guest netip.Addr, q *dns.Msg) *dns.Msg {
+func (s *Server) answer(ctx context.Context, guest netip.Addr, q *dns.Msg, upstreams []string) *dns.Msg {
 	if q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 || q.Question[0].Qclass != dns.ClassINET {
 		return refusal(q, dns.RcodeNotImplemented)
 	}
 	lease, err := s.Names.Guest(ctx, guest)
-	if err != nil {
+	switch {
+	case api.CodeOf(err) == api.NotFound:
 		return refusal(q, dns.RcodeRefused)
+	case err != nil:
+		s.Log.Warn("nobody says whose an address is", "guest", guest, "error", err)
+		return refusal(q, dns.RcodeServerFailure)
 	}
 	asked := q.Question[0]
 	name := strings.ToLower(strings.TrimSuffix(asked.Name, "."))
@@ -141,13 +148,13 @@ func (s *Server) answer(ctx context.Context, guest netip.Addr, q *dns.Msg) *dns.
 	case asked.Qtype == dns.TypeAAAA: // there is no IPv6: a program must not wait for it
 		return refusal(q, dns.RcodeSuccess)
 	}
-	found, err := s.ask(ctx, asked)
+	found, err := s.ask(ctx, upstreams, asked)
 	if err != nil {
 		s.Log.Debug("nobody answers", "guest", guest, "name", name, "error", err)
 		return refusal(q, dns.RcodeServerFailure)
 	}
 	answer := refusal(q, found.Rcode)
-	answer.Answer = chain(asked, found.Answer)
+	answer.Answer = forgetful(chain(asked, found.Answer))
 	if addrs, ttl := addresses(answer.Answer); len(addrs) > 0 && lease.Policy.HasNames() {
 		if err := s.Names.Pin(ctx, lease.Machine, name, addrs, ttl); err != nil {
 			s.Log.Warn("a name was not opened", "machine", lease.Machine, "name", name, "error", err)

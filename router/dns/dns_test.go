@@ -2,13 +2,16 @@ package dns_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,17 +23,26 @@ import (
 	"github.com/xfeldman/aegisvm/router/dns"
 )
 
+type (
+	ctx   = context.Context
+	lease = netd.Lease
+)
+
 // names is a netd that knows one guest, who is at 127.0.0.1.
 type names struct {
 	policy policy.Policy
 	nobody bool
 	fails  error
+	away   bool
 
 	mu     sync.Mutex // guards pinned
 	pinned []string
 }
 
 func (n *names) Guest(_ context.Context, addr netip.Addr) (netd.Lease, error) {
+	if n.away {
+		return netd.Lease{}, api.Errorf(api.Unavailable, "netd is away")
+	}
 	if n.nobody || addr != netip.MustParseAddr("127.0.0.1") {
 		return netd.Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
 	}
@@ -117,6 +129,9 @@ func serve(t testing.TB, o dns.Options) string {
 	return u.LocalAddr().String()
 }
 
+// fixed are resolvers that stay.
+func fixed(all ...string) func() []string { return func() []string { return all } }
+
 func ask(t testing.TB, network, at, name string, kind uint16) *miekg.Msg {
 	t.Helper()
 	q := new(miekg.Msg)
@@ -175,7 +190,7 @@ func TestAnswersAreWhatThePolicyAllows(t *testing.T) {
 	} {
 		for _, network := range []string{"udp", "tcp"} {
 			n := &names{policy: c.policy}
-			at := serve(t, dns.Options{Names: n, Upstreams: []string{up}})
+			at := serve(t, dns.Options{Names: n, Upstreams: fixed(up)})
 			m := ask(t, network, at, c.asked, c.kind)
 			var has []string
 			for _, rr := range m.Answer {
@@ -190,15 +205,74 @@ func TestAnswersAreWhatThePolicyAllows(t *testing.T) {
 }
 
 func TestWhoeverIsNoGuestIsRefused(t *testing.T) {
-	at := serve(t, dns.Options{Names: &names{nobody: true}, Upstreams: []string{upstream(t, zone)}})
+	at := serve(t, dns.Options{Names: &names{nobody: true}, Upstreams: fixed(upstream(t, zone))})
 	if m := ask(t, "udp", at, "a.example.", miekg.TypeA); m.Rcode != miekg.RcodeRefused || len(m.Answer) > 0 {
 		t.Errorf("a stranger got %v", m)
 	}
 }
 
+func TestAGuestOfWhomNobodyKnowsAsksAgain(t *testing.T) {
+	at := serve(t, dns.Options{Names: &names{away: true}, Upstreams: fixed(upstream(t, zone))})
+	if m := ask(t, "udp", at, "a.example.", miekg.TypeA); m.Rcode != miekg.RcodeServerFailure {
+		t.Errorf("without netd a guest got %v", m)
+	}
+}
+
+func TestWhatOneAsksAtOnceIsBounded(t *testing.T) {
+	silent, _ := sockets(t)
+	at := serve(t, dns.Options{Names: &names{}, Upstreams: fixed(silent.LocalAddr().String()), PerGuest: 3, Timeout: 200 * time.Millisecond})
+	var waiting sync.WaitGroup
+	var mu sync.Mutex
+	codes := map[string]int{}
+	for range 10 {
+		waiting.Go(func() {
+			q := new(miekg.Msg)
+			q.SetQuestion("a.example.", miekg.TypeA)
+			m, _, err := (&miekg.Client{Timeout: 2 * time.Second}).Exchange(q, at)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				codes["none"]++
+				return
+			}
+			codes[miekg.RcodeToString[m.Rcode]]++
+		})
+	}
+	waiting.Wait()
+	if codes["SERVFAIL"] < 3 || codes["none"] == 0 || codes["SERVFAIL"]+codes["none"] != 10 {
+		t.Errorf("ten questions at once, where three may be: %v", codes)
+	}
+	closed := 0
+	for range 12 {
+		c, err := net.Dial("tcp4", at)
+		must(t, err)
+		waiting.Go(func() {
+			defer c.Close()
+			c.SetReadDeadline(time.Now().Add(time.Second)) // those that are served are closed later
+			_, err := c.Read(make([]byte, 1))
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				closed++
+			}
+		})
+	}
+	waiting.Wait()
+	if closed != 4 {
+		t.Errorf("of twelve connections %d were closed, expected 4", closed)
+	}
+}
+
+func TestAGuestKeepsNoAnswerForLongerThanItsAddressIsOpen(t *testing.T) {
+	at := serve(t, dns.Options{Names: &names{}, Upstreams: fixed(upstream(t, map[string][]string{"old.example. A": {"old.example. 864000 IN A 203.0.113.1"}}))})
+	if m := ask(t, "udp", at, "old.example.", miekg.TypeA); len(m.Answer) != 1 || m.Answer[0].Header().Ttl != 3600 {
+		t.Errorf("the guest got %v", m)
+	}
+}
+
 func TestAnAddressThatWasNotOpenedIsNotTold(t *testing.T) {
 	n := &names{policy: rules("a.example"), fails: api.Errorf(api.Unavailable, "netd is away")}
-	at := serve(t, dns.Options{Names: n, Upstreams: []string{upstream(t, zone)}})
+	at := serve(t, dns.Options{Names: n, Upstreams: fixed(upstream(t, zone))})
 	if m := ask(t, "udp", at, "a.example.", miekg.TypeA); m.Rcode != miekg.RcodeServerFailure || len(m.Answer) > 0 {
 		t.Errorf("the guest got %v", m)
 	}
@@ -207,12 +281,12 @@ func TestAnAddressThatWasNotOpenedIsNotTold(t *testing.T) {
 func TestTheNextResolverIsAskedWhereOneIsSilent(t *testing.T) {
 	silent, _ := sockets(t)
 	at := serve(t, dns.Options{
-		Names: &names{}, Upstreams: []string{silent.LocalAddr().String(), "127.0.0.1:1", upstream(t, zone)}, Timeout: 100 * time.Millisecond,
+		Names: &names{}, Upstreams: fixed(silent.LocalAddr().String(), "127.0.0.1:1", upstream(t, zone)), Timeout: 100 * time.Millisecond,
 	})
 	if m := ask(t, "udp", at, "a.example.", miekg.TypeA); len(m.Answer) != 2 {
 		t.Errorf("the guest got %v", m)
 	}
-	at = serve(t, dns.Options{Names: &names{}, Upstreams: []string{silent.LocalAddr().String()}, Timeout: 100 * time.Millisecond})
+	at = serve(t, dns.Options{Names: &names{}, Upstreams: fixed(silent.LocalAddr().String()), Timeout: 100 * time.Millisecond})
 	if m := ask(t, "udp", at, "a.example.", miekg.TypeA); m.Rcode != miekg.RcodeServerFailure {
 		t.Errorf("without a resolver that answers the guest got %v", m)
 	}
@@ -262,9 +336,50 @@ func FuzzQuestion(f *testing.F) {
 			return // the server drops it by itself
 		}
 		w := &writer{}
-		dns.New(t.Context(), dns.Options{Names: &names{policy: rules("internet", "a.example")}, Upstreams: []string{up}, Timeout: time.Second}).ServeDNS(w, m)
+		dns.New(t.Context(), dns.Options{Names: &names{policy: rules("internet", "a.example")}, Upstreams: fixed(up), Timeout: time.Second}).ServeDNS(w, m)
 		if w.size > 1232 {
 			t.Errorf("an answer of %d bytes to %v", w.size, m)
+		}
+	})
+}
+
+// FuzzAnswer has a resolver say anything to a question.
+func FuzzAnswer(f *testing.F) {
+	for _, text := range []string{"a.example. 60 IN A 203.0.113.1", "a.example. 60 IN CNAME a.example.", "a.example. 1 IN TXT x"} {
+		m := new(miekg.Msg)
+		m.SetQuestion("a.example.", miekg.TypeA)
+		m.Response = true
+		rr, err := miekg.NewRR(text)
+		must(f, err)
+		m.Answer = []miekg.RR{rr}
+		raw, err := m.Pack()
+		must(f, err)
+		f.Add(raw[2:])
+	}
+	u, _ := sockets(f)
+	says := make(chan []byte, 1)
+	go func() { // ends with the socket
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := u.ReadFrom(buf)
+			if err != nil || n < 2 {
+				return
+			}
+			u.WriteTo(append(buf[:2:2], <-says...), from)
+		}
+	}()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if len(raw) > 1200 {
+			return
+		}
+		says <- raw
+		n := &names{policy: rules("a.example")}
+		w := &writer{}
+		q := new(miekg.Msg)
+		q.SetQuestion("a.example.", miekg.TypeA)
+		dns.New(t.Context(), dns.Options{Names: n, Upstreams: fixed(u.LocalAddr().String()), Timeout: 100 * time.Millisecond}).ServeDNS(w, q)
+		if w.size > 512 || strings.Contains(n.got(), ";") || n.got() != "" && !strings.HasPrefix(n.got(), "m-1 a.example [") {
+			t.Errorf("%x: an answer of %d bytes, pinned %q", raw, w.size, n.got())
 		}
 	})
 }

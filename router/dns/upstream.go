@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -12,23 +11,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Upstreams are the resolvers that a resolv.conf names.
-func Upstreams(file string) ([]string, error) {
-	c, err := dns.ClientConfigFromFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the host's resolvers: %w", err)
-	}
-	var all []string
-	for _, s := range c.Servers {
-		all = append(all, net.JoinHostPort(s, c.Port))
-	}
-	return all, nil
-}
-
 // ask asks the resolvers, one after the other.
-func (s *Server) ask(ctx context.Context, q dns.Question) (*dns.Msg, error) {
+func (s *Server) ask(ctx context.Context, upstreams []string, q dns.Question) (*dns.Msg, error) {
 	err := errors.New("this host names no resolver")
-	for _, upstream := range s.Upstreams {
+	for _, upstream := range upstreams {
 		var answer *dns.Msg
 		if answer, err = s.askOne(ctx, upstream, q); err == nil {
 			return answer, nil
@@ -86,6 +72,17 @@ func chain(q dns.Question, all []dns.RR) (out []dns.RR) {
 		name = next
 	}
 	return out
+}
+
+// maxTTL is how long a guest may keep an answer, in seconds: what was opened for
+// it is open for as long at least.
+const maxTTL = 3600
+
+func forgetful(all []dns.RR) []dns.RR {
+	for _, rr := range all {
+		rr.Header().Ttl = min(rr.Header().Ttl, maxTTL)
+	}
+	return all
 }
 
 // addresses are those in records, and how long they hold.
