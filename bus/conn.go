@@ -77,8 +77,7 @@ func (c *Conn) Claim(ctx context.Context, name string) error {
 // HasOwner tells whether somebody owns a well-known name, or the bus could
 // start somebody who would.
 func (c *Conn) HasOwner(ctx context.Context, name string) (bool, error) {
-	var owned bool
-	if err := c.bus().Call(ctx, "NameHasOwner", Args{name}, &owned); err != nil || owned {
+	if owned, err := c.Owned(ctx, name); err != nil || owned {
 		return owned, err
 	}
 	var names []string
@@ -91,6 +90,12 @@ func (c *Conn) HasOwner(ctx context.Context, name string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Owned tells whether somebody owns a well-known name now.
+func (c *Conn) Owned(ctx context.Context, name string) (owned bool, err error) {
+	err = c.bus().Call(ctx, "NameHasOwner", Args{name}, &owned)
+	return owned, err
 }
 
 // bus is the bus daemon itself.

@@ -81,6 +81,9 @@ type Network interface {
 	Pin(ctx context.Context, machine, name string, addrs []netip.Addr, ttl time.Duration) error
 	// Guest tells which machine has an address now.
 	Guest(ctx context.Context, addr netip.Addr) (Lease, error)
+	// Gateways tells at which addresses guests ask for names, now and whenever
+	// it changes, until ctx ends or it cannot be told any more.
+	Gateways(ctx context.Context) (<-chan []netip.Addr, error)
 	// Detach takes the network of a machine away; none is no error.
 	Detach(ctx context.Context, machine string) error
 	// Get tells of one machine, with counters; List of all.

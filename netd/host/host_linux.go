@@ -33,6 +33,8 @@ type Network struct {
 	leases map[string]netd.Lease
 	claims claims
 	opened []string // the host's links that forward because of us
+
+	gateways readers[[]netip.Addr]
 }
 
 var _ netd.Network = (*Network)(nil)
@@ -64,6 +66,7 @@ func Open(ctx context.Context, o Options) (*Network, error) {
 		n.claims.release()
 		return nil, failure(ctx, "opening the network", err)
 	}
+	n.tellGateways()
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.watch()
 	return n, nil
@@ -135,6 +138,7 @@ func (n *Network) Attach(ctx context.Context, machine string, p policy.Policy) (
 		return netd.Lease{}, failure(ctx, "attaching machine "+machine, err)
 	}
 	n.leases[machine] = l
+	n.tellGateways() // who answers there is there before the guest
 	if err := n.establish(l); err != nil {
 		return netd.Lease{}, errors.Join(failure(ctx, "attaching machine "+machine, err), n.detach(machine))
 	}
@@ -263,6 +267,7 @@ func (n *Network) detach(machine string) error {
 		return err
 	}
 	delete(n.leases, machine)
+	n.tellGateways()
 	return nil
 }
 

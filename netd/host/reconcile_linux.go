@@ -214,6 +214,28 @@ func (n *Network) Guest(_ context.Context, addr netip.Addr) (netd.Lease, error) 
 	return netd.Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
 }
 
+// asked are the addresses at which guests ask for names; the caller holds mu or
+// is alone.
+func (n *Network) asked() []netip.Addr {
+	all := []netip.Addr{}
+	for _, l := range n.leases {
+		if l.Resolver.IsValid() && !slices.Contains(all, l.Resolver) {
+			all = append(all, l.Resolver)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all
+}
+
+func (n *Network) tellGateways() { n.gateways.tell(n.asked()) }
+
+// Gateways implements Network.
+func (n *Network) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.gateways.follow(ctx, n.asked()), nil
+}
+
 // Support implements Network.
 func (n *Network) Support(context.Context) (netd.Support, error) {
 	var s netd.Support

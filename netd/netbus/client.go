@@ -16,14 +16,17 @@ import (
 
 // Client speaks to netd over the bus, which starts it when it is needed. It is
 // a netd.Network.
-type Client struct{ manager, taps, names bus.Object }
+type Client struct {
+	conn                 *bus.Conn
+	manager, taps, names bus.Object
+}
 
 var _ netd.Network = (*Client)(nil)
 
 // NewClient makes a client on a connection, which stays the caller's to close.
 func NewClient(conn *bus.Conn) *Client {
 	object := func(name string) bus.Object { return conn.Object(bus.NetworkName, bus.NetworkPath, name) }
-	return &Client{object(bus.NetworkManager), object(bus.NetworkTaps), object(bus.NetworkNames)}
+	return &Client{conn, object(bus.NetworkManager), object(bus.NetworkTaps), object(bus.NetworkNames)}
 }
 
 // call makes a call with a machine's id or another text first; what a string
@@ -87,11 +90,7 @@ func (c *Client) SetPolicy(ctx context.Context, machine string, p policy.Policy)
 
 // Pin implements netd.Network.
 func (c *Client) Pin(ctx context.Context, machine, name string, addrs []netip.Addr, ttl time.Duration) error {
-	addresses := []string{}
-	for _, a := range addrs {
-		addresses = append(addresses, a.String())
-	}
-	return call(ctx, c.names, "Pin", bus.Args{machine, name, addresses, uint64(max(ttl, 0).Milliseconds())})
+	return call(ctx, c.names, "Pin", bus.Args{machine, name, writeAddresses(addrs), uint64(max(ttl, 0).Milliseconds())})
 }
 
 // Guest implements netd.Network.

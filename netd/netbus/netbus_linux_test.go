@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestTheClientKeepsTheContract(t *testing.T) {
 	if !nettest.Isolated(t) {
 		return
 	}
-	n, err := host.Open(t.Context(), host.Options{Dir: t.TempDir()})
+	n, err := host.Open(t.Context(), host.Options{Dir: t.TempDir(), DNS: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +69,25 @@ func (empty) Get(context.Context, string) (netd.State, error)        { return ne
 func (empty) OpenTap(context.Context, string) (*os.File, error)      { return nil, errNone }
 func (empty) Guest(context.Context, netip.Addr) (netd.Lease, error)  { return netd.Lease{}, errNone }
 func (empty) Support(context.Context) (netd.Support, error)          { return netd.Support{}, nil }
+func (empty) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
+	return asked{}.Gateways(ctx)
+}
+
 func (empty) Pin(context.Context, string, string, []netip.Addr, time.Duration) error {
 	return nil
+}
+
+// asked is a network whose guests ask for names at one gateway.
+type asked struct {
+	empty
+	at netip.Addr
+}
+
+func (a asked) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
+	c := make(chan []netip.Addr, 1)
+	c <- []netip.Addr{a.at}
+	context.AfterFunc(ctx, func() { close(c) })
+	return c, nil
 }
 
 var errNone = api.Errorf(api.NotFound, "none")
@@ -88,6 +106,32 @@ func calls(t *testing.T, c *netbus.Client) map[string]error {
 	_, out["names guest"] = c.Guest(ctx, netip.MustParseAddr("10.0.0.2"))
 	out["names pin"] = c.Pin(ctx, "m", "a.example", nil, time.Second)
 	return out
+}
+
+func TestTheClientLearnsOfGatewaysWhenNetdComes(t *testing.T) {
+	address := bustest.Start(t)
+	told, err := netbus.NewClient(bustest.Dial(t, address)).Gateways(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 { // as when it is killed and started again
+		want := netip.AddrFrom4([4]byte{10, 0, byte(i), 1})
+		ctx, cancel := context.WithCancel(t.Context())
+		conn := bustest.Dial(t, address)
+		done := make(chan error, 1)
+		go func() { done <- netbus.Serve(ctx, conn, asked{at: want}, netbus.Callers{}, nil) }()
+		late := time.After(10 * time.Second)
+		for got := []netip.Addr(nil); !slices.Equal(got, []netip.Addr{want}); {
+			select {
+			case got = <-told:
+			case <-late:
+				t.Fatalf("netd %d: nobody tells its gateway, only %v", i, got)
+			}
+		}
+		cancel()
+		<-done
+		conn.Close()
+	}
 }
 
 func TestEachCallerMayDoItsPart(t *testing.T) {

@@ -47,7 +47,26 @@ func Serve(ctx context.Context, conn *bus.Conn, n netd.Network, who Callers, rea
 		return err
 	}
 	defer root.Unexport()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.signal(ctx, root); err != nil {
+		return err
+	}
 	return conn.Hold(ctx, bus.NetworkName, ready)
+}
+
+// signal sends what the network tells until ctx ends.
+func (s *server) signal(ctx context.Context, root *bus.Exported) error {
+	gateways, err := s.network.Gateways(ctx)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for all := range gateways {
+			_ = root.Emit(bus.NetworkNames, "GatewaysChanged", writeAddresses(all)) // fails only with the connection
+		}
+	}()
+	return nil
 }
 
 type server struct{ network netd.Network }
@@ -106,7 +125,8 @@ func (s *server) names() bus.Methods {
 			}
 			return dict(s.network.Guest(ctx, addr))
 		},
-		"Pin": s.pin,
+		"Pin":      s.pin,
+		"Gateways": s.gateways,
 	}
 }
 
@@ -117,15 +137,42 @@ func (s *server) pin(ctx context.Context, _ *bus.Request, machine, name string, 
 	if len(addresses) > maxAddresses {
 		return api.Errorf(api.LimitExceeded, "%d addresses of one name: at most %d are possible", len(addresses), maxAddresses)
 	}
-	addrs := make([]netip.Addr, len(addresses))
-	for i, a := range addresses {
-		var err error
-		if addrs[i], err = readAddress(a); err != nil {
-			return err
-		}
+	addrs, err := readAddresses(addresses)
+	if err != nil {
+		return err
 	}
 	const day = uint64(24 * time.Hour / time.Millisecond)
 	return s.network.Pin(ctx, machine, name, addrs, time.Duration(min(ttl, day))*time.Millisecond)
+}
+
+// gateways answers what the network tells a reader first.
+func (s *server) gateways(ctx context.Context, _ *bus.Request) ([]string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	now, err := s.network.Gateways(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return writeAddresses(<-now), nil
+}
+
+func writeAddresses(all []netip.Addr) []string {
+	texts := []string{}
+	for _, a := range all {
+		texts = append(texts, a.String())
+	}
+	return texts
+}
+
+func readAddresses(texts []string) ([]netip.Addr, error) {
+	all := make([]netip.Addr, len(texts))
+	for i, text := range texts {
+		var err error
+		if all[i], err = readAddress(text); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func readAddress(s string) (netip.Addr, error) {

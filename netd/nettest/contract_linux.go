@@ -71,11 +71,34 @@ func refusals(t *testing.T, _ *World, n netd.Network) {
 	}
 }
 
+// gateways are those that a network tells next.
+func gateways(t *testing.T, told <-chan []netip.Addr) string {
+	t.Helper()
+	select {
+	case all, more := <-told:
+		if !more {
+			t.Error("gateways are told no more")
+		}
+		return fmt.Sprint(all)
+	case <-time.After(patience):
+		t.Error("no gateways are told")
+	}
+	return ""
+}
+
 func leases(t *testing.T, _ *World, n netd.Network) {
 	ctx := t.Context()
+	told, err := n.Gateways(ctx)
+	must(t, err)
+	if got := gateways(t, told); got != "[]" {
+		t.Errorf("gateways before there are guests: %s", got)
+	}
 	p := policy.Policy{HostPorts: []uint16{80}, Allow: []policy.Rule{{Name: "*.example.com", Port: 443}, {Internet: true}}}
 	l, err := n.Attach(ctx, "m-1", p)
 	must(t, err)
+	if got := gateways(t, told); got != fmt.Sprintf("[%s]", l.Gateway) || l.Resolver != l.Gateway {
+		t.Errorf("gateways with a guest: %s, the lease %+v", got, l)
+	}
 	if l.Machine != "m-1" || !l.Addr.Is4() || l.Gateway == l.Addr || fmt.Sprint(l.Policy) != fmt.Sprint(p) {
 		t.Errorf("lease %+v", l)
 	}
@@ -164,9 +187,17 @@ func policies(t *testing.T, w *World, n netd.Network) {
 
 func detach(t *testing.T, _ *World, n netd.Network) {
 	ctx := t.Context()
+	told, err := n.Gateways(ctx)
+	must(t, err)
+	if got := gateways(t, told); got == "[]" {
+		t.Error("there is a guest, and no gateway is told")
+	}
 	must(t, n.Detach(ctx, "m-1"))
+	if got := gateways(t, told); got != "[]" {
+		t.Errorf("gateways when the last guest has gone: %s", got)
+	}
 	must(t, n.Detach(ctx, "m-1"))
-	_, err := n.Get(ctx, "m-1")
+	_, err = n.Get(ctx, "m-1")
 	wantCode(t, "get", err, api.NotFound)
 	if all, err := n.List(ctx); err != nil || len(all) != 0 {
 		t.Errorf("left: %v, %v", all, err)

@@ -53,13 +53,17 @@ type Services struct {
 	datagrams []*net.UDPConn
 }
 
-// HostPorts are the ports of the host's services.
-var HostPorts = []int{22, 53, 67, 111, 631, 2375, 5353, 6443, 8080, 8099}
+// HostPorts are the ports of the host's services, DNSPort the one that is the
+// resolver's where there is one.
+var HostPorts = []int{22, DNSPort, 67, 111, 631, 2375, 5353, 6443, 8080, 8099}
 
-func listen(t testing.TB) *Services {
+// DNSPort is where names are asked for.
+const DNSPort = 53
+
+func listen(t testing.TB, ports []int) *Services {
 	t.Helper()
 	s := &Services{}
-	for _, port := range HostPorts {
+	for _, port := range ports {
 		u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: port})
 		must(t, err)
 		l, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: port})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,8 +123,10 @@ func Open(t testing.TB, path string) *Space {
 // Path is a file that stands for the namespace as long as the test runs.
 func (s *Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.fd) }
 
-// World makes the namespace the host of a world.
+// World makes the namespace the host of a world, whose port for names is left to
+// a resolver.
 func (s *Space) World() (w *World) {
-	s.Do(func() { w = NewWorld(s.t) })
+	ports := slices.DeleteFunc(slices.Clone(HostPorts), func(port int) bool { return port == DNSPort })
+	s.Do(func() { w = newWorld(s.t, ports) })
 	return w
 }

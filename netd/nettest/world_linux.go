@@ -40,6 +40,11 @@ type World struct {
 // NewWorld makes the world of a test that is Isolated.
 func NewWorld(t testing.TB) *World {
 	t.Helper()
+	return newWorld(t, HostPorts)
+}
+
+func newWorld(t testing.TB, ports []int) *World {
+	t.Helper()
 	w := &World{T: t, Internet: NewSpace(t), LAN: NewSpace(t)}
 	w.wire("up0", Uplink+"/24", w.Internet, Router+"/24")
 	w.wire("lan0", HostInLAN+"/24", w.LAN, Neighbour+"/24")
@@ -53,7 +58,7 @@ func NewWorld(t testing.TB) *World {
 	})
 	w.LAN.Do(func() { w.echo(Neighbour) })
 	must(t, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(Router)}))
-	w.Services = listen(t)
+	w.Services = listen(t, ports)
 	for _, s := range []*Space{w.Internet, w.LAN} {
 		w.Wires = append(w.Wires, hear(t, s))
 	}

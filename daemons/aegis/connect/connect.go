@@ -74,8 +74,5 @@ func (c *Client) Running(ctx context.Context) (bool, error) {
 		}
 		return err == nil, err
 	}
-	var owned bool
-	err := c.conn.Object("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus").
-		Call(ctx, "NameHasOwner", bus.Args{bus.AegisName}, &owned)
-	return owned, err
+	return c.conn.Owned(ctx, bus.AegisName)
 }

@@ -106,6 +106,10 @@ func (n *networks) Guest(context.Context, netip.Addr) (netd.Lease, error) {
 func (n *networks) Pin(context.Context, string, string, []netip.Addr, time.Duration) error {
 	panic("aegisd pins no names")
 }
+
+func (n *networks) Gateways(context.Context) (<-chan []netip.Addr, error) {
+	panic("aegisd answers no questions for names")
+}
 func (n *networks) Support(context.Context) (netd.Support, error) { return netd.Support{}, nil }
 
 func (n *networks) set(down error) {
