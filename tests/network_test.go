@@ -14,6 +14,22 @@ import (
 
 // inAWorld runs a test on hosts that have an internet of their own.
 func inAWorld(t *testing.T, test func(t *testing.T, h *testbed.Host)) {
+	inWorlds(t, func(t *testing.T, h *testbed.Host, _ *nettest.World) {
+		up(t, h)
+		test(t, h)
+	})
+}
+
+func up(t *testing.T, h *testbed.Host) {
+	t.Helper()
+	if got := aegis(t, h, nil, "up"); got.code != 0 {
+		t.Fatalf("aegis up: exit %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// inWorlds is inAWorld before aegisd is up.
+func inWorlds(t *testing.T, test func(t *testing.T, h *testbed.Host, w *nettest.World)) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("boots real machines")
 	}
@@ -26,11 +42,7 @@ func inAWorld(t *testing.T, test func(t *testing.T, h *testbed.Host)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := host(t)
-			nettest.Open(t, h.NetNS).World()
-			if got := aegis(t, h, nil, "up"); got.code != 0 {
-				t.Fatalf("aegis up: exit %d\n%s%s", got.code, got.stdout, got.stderr)
-			}
-			test(t, h)
+			test(t, h, nettest.Open(t, h.NetNS).World())
 		})
 	}
 }
@@ -51,7 +63,7 @@ func reachable() []try {
 
 func unreachable(gateway, other string) (all []try) {
 	for _, port := range nettest.HostPorts {
-		all = append(all, try{"tcp", gateway, port, false}, try{"udp", gateway, port, false})
+		all = append(all, try{"tcp", gateway, port, port == nettest.DNSPort}, try{"udp", gateway, port, false})
 	}
 	for _, addr := range []string{nettest.Uplink, nettest.HostInLAN} {
 		all = append(all, try{"tcp", addr, 22, false}, try{"udp", addr, 8080, false}, try{"ping", addr, 0, false})

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/xfeldman/aegisvm/router/dns"
 )
 
 // options are the command line and the environment, resolved.
@@ -34,6 +36,8 @@ type options struct {
 	// front is where the HTTP front is to be, invalid for nowhere; standalone
 	// only.
 	front netip.AddrPort
+	// resolvConf names the resolvers that are asked for guests, standalone only.
+	resolvConf string
 	// credentials is systemd's folder of them, system composition only.
 	credentials string
 }
@@ -57,6 +61,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	front := flags.String("front", cmp.Or(env("AEGIS_FRONT"), defaultFront), "standalone: `address` of the HTTP front for all instances, a loopback one, or none (default $AEGIS_FRONT, else "+defaultFront+")")
 	flags.StringVar(&o.fsd, "fsd", "", "standalone: the program that serves one workspace (default aegis-fsd beside this one, else in /usr/libexec/aegisvm)")
 	flags.StringVar(&o.fs, "fs", "/run/aegis/fs.sock", "system: the socket behind which workspaces are served")
+	flags.StringVar(&o.resolvConf, "resolv-conf", cmp.Or(env("AEGIS_RESOLV_CONF"), dns.ResolvConf), "standalone: the file that names the resolvers that are asked for guests (default $AEGIS_RESOLV_CONF)")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version")
 	if err := flags.Parse(args); err != nil {

@@ -16,22 +16,24 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 		want  options
 		error string
 	}{
-		"nothing":             {nil, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
-		"AEGIS_HOME":          {nil, map[string]string{"AEGIS_HOME": "/x/"}, options{home: "/x", state: "/x/data"}, ""},
-		"--home wins":         {[]string{"--home", "/y"}, map[string]string{"AEGIS_HOME": "/x"}, options{home: "/y", state: "/y/data"}, ""},
-		"a passed socket":     {nil, map[string]string{"LISTEN_FDS": "1", "STATE_DIRECTORY": "/s"}, options{system: true, state: "/s"}, ""},
-		"--system":            {[]string{"--system"}, nil, options{system: true, state: systemState}, ""},
-		"--standalone wins":   {[]string{"--standalone"}, map[string]string{"LISTEN_FDS": "1"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
-		"both compositions":   {[]string{"--standalone", "--system"}, nil, options{}, "exclude one another"},
-		"no ready timeout":    {[]string{"--ready-timeout", "0s"}, nil, options{}, `ready timeout "0s": expected 1ms to 1h`},
-		"a ready timeout":     {[]string{"--ready-timeout", "5s"}, map[string]string{"AEGIS_READY_TIMEOUT": "1s"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 5 * time.Second}, ""},
-		"one of the machine":  {nil, map[string]string{"AEGIS_READY_TIMEOUT": "100ms"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 100 * time.Millisecond}, ""},
-		"a wrong one of it":   {nil, map[string]string{"AEGIS_READY_TIMEOUT": "60"}, options{}, `ready timeout "60"`},
-		"no front":            {[]string{"--front", "none"}, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
-		"a front":             {nil, map[string]string{"AEGIS_FRONT": "[::1]:0"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", front: netip.MustParseAddrPort("[::1]:0")}, ""},
-		"a front for all":     {[]string{"--front", "0.0.0.0:80"}, nil, options{}, `front "0.0.0.0:80": expected a loopback address`},
-		"an unknown flag":     {[]string{"--nosuch"}, nil, options{}, "nosuch"},
-		"an unknown argument": {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
+		"nothing":                  {nil, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"AEGIS_HOME":               {nil, map[string]string{"AEGIS_HOME": "/x/"}, options{home: "/x", state: "/x/data"}, ""},
+		"--home wins":              {[]string{"--home", "/y"}, map[string]string{"AEGIS_HOME": "/x"}, options{home: "/y", state: "/y/data"}, ""},
+		"a passed socket":          {nil, map[string]string{"LISTEN_FDS": "1", "STATE_DIRECTORY": "/s"}, options{system: true, state: "/s"}, ""},
+		"--system":                 {[]string{"--system"}, nil, options{system: true, state: systemState}, ""},
+		"--standalone wins":        {[]string{"--standalone"}, map[string]string{"LISTEN_FDS": "1"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"both compositions":        {[]string{"--standalone", "--system"}, nil, options{}, "exclude one another"},
+		"no ready timeout":         {[]string{"--ready-timeout", "0s"}, nil, options{}, `ready timeout "0s": expected 1ms to 1h`},
+		"a ready timeout":          {[]string{"--ready-timeout", "5s"}, map[string]string{"AEGIS_READY_TIMEOUT": "1s"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 5 * time.Second}, ""},
+		"one of the machine":       {nil, map[string]string{"AEGIS_READY_TIMEOUT": "100ms"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", ready: 100 * time.Millisecond}, ""},
+		"a wrong one of it":        {nil, map[string]string{"AEGIS_READY_TIMEOUT": "60"}, options{}, `ready timeout "60"`},
+		"no front":                 {[]string{"--front", "none"}, nil, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data"}, ""},
+		"a front":                  {nil, map[string]string{"AEGIS_FRONT": "[::1]:0"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", front: netip.MustParseAddrPort("[::1]:0")}, ""},
+		"a front for all":          {[]string{"--front", "0.0.0.0:80"}, nil, options{}, `front "0.0.0.0:80": expected a loopback address`},
+		"other resolvers":          {[]string{"--resolv-conf", "/r"}, map[string]string{"AEGIS_RESOLV_CONF": "/e"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", resolvConf: "/r"}, ""},
+		"those of the environment": {nil, map[string]string{"AEGIS_RESOLV_CONF": "/e"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", resolvConf: "/e"}, ""},
+		"an unknown flag":          {[]string{"--nosuch"}, nil, options{}, "nosuch"},
+		"an unknown argument":      {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HOME", "/home/u")
@@ -47,6 +49,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 			}
 			if want := cmp.Or(c.want.ready, time.Minute); got.ready != want {
 				t.Errorf("ready timeout %v, want %v", got.ready, want)
+			}
+			if want := cmp.Or(c.want.resolvConf, "/etc/resolv.conf"); got.resolvConf != want {
+				t.Errorf("the resolvers are in %s, want %s", got.resolvConf, want)
 			}
 			if got.system != c.want.system || got.home != c.want.home || got.state != c.want.state {
 				t.Errorf("options are %+v, want %+v", got, c.want)

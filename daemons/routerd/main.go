@@ -1,7 +1,8 @@
 // Command aegis-routerd keeps the exposed ports of this host open and carries
-// their connections to guests. It opens its ports before it has a bus, looks
-// into no byte that it carries but for those of its HTTP front, and may be
-// killed at any time: systemd keeps its sockets.
+// their connections to guests, and answers guests who ask for names. It opens
+// its ports before it has a bus, looks into no byte that it carries but for those
+// of its HTTP front and guests' questions, and may be killed at any time: systemd
+// keeps its sockets.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/bus"
 	"github.com/xfeldman/aegisvm/router"
+	"github.com/xfeldman/aegisvm/router/dns"
 	"github.com/xfeldman/aegisvm/router/fdstore"
 	"github.com/xfeldman/aegisvm/router/routerbus"
 )
@@ -48,6 +50,7 @@ func main() {
 // was lost.
 func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar) error {
 	kept := fdstore.Take()
+	asked := dns.TakeKept(kept)
 	waker := routerbus.NewWaker(o.bus)
 	defer waker.Close()
 	ports, err := router.Open(router.Config{
@@ -58,12 +61,21 @@ func run(ctx context.Context, o options, log *slog.Logger, level *slog.LevelVar)
 		return err
 	}
 	defer ports.Close()
+	names := newNames()
+	front := dns.NewFront(dns.FrontConfig{
+		Options: dns.Options{Names: names, Upstreams: dns.Follow(ctx, o.resolvConf, log).Upstreams, Log: log},
+		Keeper:  fdstore.Open(), Kept: asked,
+	})
+	defer front.Close()
 	uids, err := bus.Users(o.client)
 	if err != nil {
 		return err
 	}
 	service := bus.Service{Name: "aegis-routerd", Address: o.bus, Log: log, Level: level}
 	return service.Stay(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		if err := names.follow(ctx, conn, front); err != nil {
+			return err
+		}
 		return routerbus.Serve(ctx, conn, ports, uids, bus.NotifyReady)
 	})
 }

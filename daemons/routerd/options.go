@@ -5,13 +5,15 @@ import (
 	"flag"
 	"fmt"
 	"time"
+
+	"github.com/xfeldman/aegisvm/router/dns"
 )
 
 // options are the command line and the environment.
 type options struct {
-	bus, state, client string
-	ready              time.Duration
-	version            bool
+	bus, state, client, resolvConf string
+	ready                          time.Duration
+	version                        bool
 }
 
 // longestReady bounds how long a connection can be left without an answer.
@@ -23,6 +25,7 @@ func parse(args []string, env func(string) string) (o options, err error) {
 	f.StringVar(&o.state, "state", cmp.Or(env("STATE_DIRECTORY"), "/var/lib/aegis/routerd"), "`directory` of the table of ports (default $STATE_DIRECTORY)")
 	f.StringVar(&o.client, "client", "aegis", "`user` who may call, besides root")
 	f.DurationVar(&o.ready, "ready-timeout", time.Minute, "how long after its start a program may take to listen")
+	f.StringVar(&o.resolvConf, "resolv-conf", dns.ResolvConf, "`file` that names the resolvers that are asked for guests")
 	f.BoolVar(&o.version, "version", false, "print the version")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -308,11 +308,12 @@ func TestANewMonitorThatReadsTheSnapshotLosesNothing(t *testing.T) {
 	w.wantAlive()
 }
 
+// How it ended may stay unknown: it can be gone before somebody waits for it again.
 func TestAProgramThatSleptIsToldToEnd(t *testing.T) {
 	w := hibernating(t)
 	w.call("stop")
 	in := w.awaitPhase("web", api.PhaseStopped)
-	if got := strings.Join(w.printed(), ","); got != "ready,signal 15" || in.ExitCode == nil || *in.ExitCode != 0 {
+	if got := strings.Join(w.printed(), ","); got != "ready,signal 15" || in.ExitCode != nil && *in.ExitCode != 0 {
 		t.Errorf("it printed %s and ended with %v", got, in.ExitCode)
 	}
 	w.awaitNoSnapshot()
