@@ -159,8 +159,20 @@ func (m *machine) Resume(ctx context.Context) error { return m.turn(ctx, "cont")
 // turn runs a command that does nothing where it leads to. It is always sent:
 // one that was given up may still be on its way, and is overtaken by none.
 func (m *machine) turn(ctx context.Context, command string) error {
-	return m.act(ctx, func() error { return m.qmp.call(ctx, command, nil) })
+	return m.act(ctx, func() error {
+		for {
+			err := m.qmp.call(ctx, command, nil)
+			var refused *qmpError
+			if !errors.As(err, &refused) || refused.Desc != notFinalized {
+				return err
+			}
+		}
+	})
 }
+
+// notFinalized is what QEMU says in the moment between the last event of a
+// migration and its thread's last step, which it takes between two commands.
+const notFinalized = "Migration is not finalized yet"
 
 // act runs f while nobody else acts on the machine.
 func (m *machine) act(ctx context.Context, f func() error) error {

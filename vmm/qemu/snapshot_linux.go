@@ -56,12 +56,35 @@ func (m *machine) save(ctx context.Context, f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	return m.migrate(ctx, f, "migrate")
+	// Whether it was started is known for sure: what nobody stops would stop
+	// the processors once more, whenever it gets there.
+	if err := m.migrate(ctx, context.WithoutCancel(ctx), f, "migrate"); err != nil {
+		return err
+	}
+	err := m.migrated(ctx)
+	if gone := ctx.Err(); gone != nil && errors.Is(err, gone) {
+		return errors.Join(err, m.giveUp(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// giveUp ends the migration to a file, and returns when there is none.
+func (m *machine) giveUp(ctx context.Context) error {
+	if err := m.qmp.call(ctx, "migrate_cancel", nil); err != nil {
+		return err
+	}
+	if err := m.migrated(ctx); err != nil && !errors.Is(err, errMigration) {
+		return err
+	}
+	return nil
 }
 
 // load reads the device state from f and leaves the machine paused.
 func (m *machine) load(ctx context.Context, f *os.File) error {
-	err := m.migrate(ctx, f, "migrate-incoming")
+	err := m.migrate(ctx, ctx, f, "migrate-incoming")
+	if err == nil {
+		err = m.migrated(ctx)
+	}
 	if errors.Is(err, errMigration) {
 		select { // QEMU leaves by itself and says why
 		case <-m.child.Done():
@@ -76,8 +99,9 @@ func (m *machine) load(ctx context.Context, f *os.File) error {
 	return nil
 }
 
-// migrate runs a migration to or from the start of a file.
-func (m *machine) migrate(ctx context.Context, f *os.File, command string) error {
+// migrate starts a migration to or from the start of a file, and waits for
+// the answer as long as answer says.
+func (m *machine) migrate(ctx, answer context.Context, f *os.File, command string) error {
 	if err := m.enable(ctx); err != nil {
 		return err
 	}
@@ -87,17 +111,7 @@ func (m *machine) migrate(ctx context.Context, f *os.File, command string) error
 	if err := m.qmp.call(ctx, "getfd", object{"fdname": "state"}, f); err != nil {
 		return err
 	}
-	for len(m.migration) > 0 {
-		<-m.migration // of one that was cancelled
-	}
-	if err := m.qmp.call(ctx, command, object{"uri": "fd:state"}); err != nil {
-		return err
-	}
-	err := m.migrated(ctx)
-	if ctx.Err() != nil && command == "migrate" {
-		return errors.Join(err, m.qmp.call(context.WithoutCancel(ctx), "migrate_cancel", nil))
-	}
-	return err
+	return m.qmp.call(answer, command, object{"uri": "fd:state"})
 }
 
 // migrated waits for the end of a migration.
