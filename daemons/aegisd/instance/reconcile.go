@@ -129,12 +129,13 @@ func (o *owner) resume(info vmm.Info, there bool) {
 	switch st.Phase {
 	case api.PhaseRunning, api.PhasePaused:
 		if alive {
-			unaware := st.Sleep.Unaware
 			woke := st.Phase == api.PhasePaused && info.State == vmm.StateRunning
-			o.found(info.State, nil)
+			if !woke {
+				o.found(info.State, nil)
+			}
 			o.adopt()
 			if b := o.boot; woke && b != nil {
-				o.svc.tasks.Go(func() { o.tellAwake(b, nil, unaware) })
+				o.look(b) // its guest is told before the record says that it runs
 			}
 			o.finishStop()
 			return
