@@ -20,7 +20,8 @@ import (
 // limit ends a test that hangs; it is no measure of anything.
 const limit = 2 * time.Minute
 
-// onEveryHost runs a test standalone and under systemd.
+// onEveryHost runs a test standalone and under systemd, both at once: they
+// share nothing, and each waits for half of its time.
 func onEveryHost(t *testing.T, test func(t *testing.T, h *testbed.Host)) {
 	if testing.Short() {
 		t.Skip("boots real machines")
@@ -30,6 +31,7 @@ func onEveryHost(t *testing.T, test func(t *testing.T, h *testbed.Host)) {
 		"system":     testbed.System,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := host(t)
 			if got := aegis(t, h, nil, "up"); got.code != 0 {
 				t.Fatalf("aegis up: exit %d\n%s%s", got.code, got.stdout, got.stderr)
