@@ -196,6 +196,10 @@ type Event struct {
 	ExecID     string `json:"exec_id,omitempty"`
 	ExitCode   *int   `json:"exit_code,omitempty"`
 	ExitSignal int    `json:"exit_signal,omitempty"`
+	// Reason is the name of the counter (see NetworkState) of packets that were
+	// denied, Packets how many since the event before.
+	Reason  string `json:"reason,omitempty"`
+	Packets uint64 `json:"packets,omitempty"`
 }
 
 // The event types.
@@ -219,6 +223,9 @@ const (
 	// machine the phase tells.
 	EventExecStarted = "exec.started"
 	EventExecEnded   = "exec.ended"
+	// What a guest sent, or what was sent to it, was dropped; told at most once a
+	// second for each instance and reason.
+	EventDenied = "network.denied"
 )
 
 // Status describes the daemon.

@@ -60,8 +60,15 @@ type Support struct {
 	// Pools are the networks that guests get addresses from.
 	Pools []string `json:"pools,omitempty"`
 	// Notes are of what may keep guests from what they may reach, such as
-	// another firewall.
+	// another firewall, and of what the host cannot do beside.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Denial is what a machine was denied since the denial before.
+type Denial struct {
+	Machine string
+	// Packets are how many, by the name of the counter.
+	Packets map[string]uint64
 }
 
 // Network gives machines their networks. Errors are *api.Error with the codes
@@ -84,6 +91,11 @@ type Network interface {
 	// Gateways tells at which addresses guests ask for names, now and whenever
 	// it changes, until ctx ends or it cannot be told any more.
 	Gateways(ctx context.Context) (<-chan []netip.Addr, error)
+	// Denials tells what guests are denied from now on, a machine at most once a
+	// second and once more when it is detached, until ctx ends or it cannot be
+	// told any more. Who is slow loses the oldest. Unavailable where the host
+	// counts and tells nobody.
+	Denials(ctx context.Context) (<-chan Denial, error)
 	// Detach takes the network of a machine away; none is no error.
 	Detach(ctx context.Context, machine string) error
 	// Get tells of one machine, with counters; List of all.

@@ -68,7 +68,7 @@ func (s *Server) resync(ctx context.Context) (<-chan api.Event, error) {
 
 func (s *Server) onEvent(ctx context.Context, ev api.Event) {
 	switch ev.Type {
-	case api.EventProgress, api.EventExecStarted, api.EventExecEnded:
+	case api.EventProgress, api.EventExecStarted, api.EventExecEnded, api.EventDenied:
 	case api.EventDeleted:
 		s.hide(ev.Instance)
 	default:

@@ -35,6 +35,7 @@ type Network struct {
 	opened []string // the host's links that forward because of us
 
 	gateways readers[[]netip.Addr]
+	denials  denials
 }
 
 var _ netd.Network = (*Network)(nil)
@@ -59,22 +60,27 @@ func Open(ctx context.Context, o Options) (*Network, error) {
 	if err == nil {
 		n.opened, err = n.records.readOpened()
 	}
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err == nil {
+		n.listen()
 		err = n.reconcile()
 	}
 	if err != nil {
-		n.claims.release()
+		n.Close()
 		return nil, failure(ctx, "opening the network", err)
 	}
 	n.tellGateways()
-	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.watch()
+	n.followDenials()
 	return n, nil
 }
 
 // Close lets go of everything and takes nothing away.
 func (n *Network) Close() {
 	n.cancel()
+	if n.denials.ear != nil {
+		n.denials.ear.Close()
+	}
 	n.tasks.Wait()
 	n.claims.release()
 }
@@ -250,6 +256,9 @@ func (n *Network) Detach(ctx context.Context, machine string) error {
 // machine leaves the host as the first one found it.
 func (n *Network) detach(machine string) error {
 	l := n.leases[machine]
+	if n.denials.due {
+		n.tellCounted(l)
+	}
 	if err := tap.Delete(l.Link, n.mark(machine)); err != nil {
 		return err
 	}
@@ -267,6 +276,7 @@ func (n *Network) detach(machine string) error {
 		return err
 	}
 	delete(n.leases, machine)
+	delete(n.denials.told, l.Link)
 	n.tellGateways()
 	return nil
 }

@@ -8,6 +8,7 @@ package host
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
@@ -35,4 +36,10 @@ func (o Options) table() string {
 	}
 	sum := sha256.Sum256([]byte(o.Owner))
 	return "aegis-" + hex.EncodeToString(sum[:4])
+}
+
+// group is ours of nfnetlink_log: not among the first, which others take.
+func (o Options) group() uint16 {
+	sum := sha256.Sum256([]byte(o.table()))
+	return 1<<15 | binary.BigEndian.Uint16(sum[:])
 }

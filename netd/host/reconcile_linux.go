@@ -238,7 +238,7 @@ func (n *Network) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
 
 // Support implements Network.
 func (n *Network) Support(context.Context) (netd.Support, error) {
-	var s netd.Support
+	s := netd.Support{Notes: n.denials.note()}
 	for _, p := range n.options.Pools {
 		s.Pools = append(s.Pools, p.String())
 	}

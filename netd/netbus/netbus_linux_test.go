@@ -73,6 +73,10 @@ func (empty) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
 	return asked{}.Gateways(ctx)
 }
 
+func (empty) Denials(context.Context) (<-chan netd.Denial, error) {
+	return nil, api.Errorf(api.Unavailable, "the kernel cannot")
+}
+
 func (empty) Pin(context.Context, string, string, []netip.Addr, time.Duration) error {
 	return nil
 }

@@ -61,9 +61,29 @@ func (s *server) signal(ctx context.Context, root *bus.Exported) error {
 	if err != nil {
 		return err
 	}
+	if err := s.signalDenials(ctx, root); err != nil {
+		return err
+	}
 	go func() {
 		for all := range gateways {
 			_ = root.Emit(bus.NetworkNames, "GatewaysChanged", writeAddresses(all)) // fails only with the connection
+		}
+	}()
+	return nil
+}
+
+// signalDenials sends nothing where the network tells nobody.
+func (s *server) signalDenials(ctx context.Context, root *bus.Exported) error {
+	denials, err := s.network.Denials(ctx)
+	if api.CodeOf(err) == api.Unavailable {
+		return nil // it has said so, and says so as a note of its Support
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		for d := range denials {
+			_ = root.Emit(bus.NetworkManager, "Denied", d.Machine, d.Packets) // fails only with the connection
 		}
 	}()
 	return nil

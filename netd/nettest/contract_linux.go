@@ -3,8 +3,10 @@ package nettest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ func Contract(t *testing.T, n netd.Network) {
 		{"a lease is told as it was given", leases},
 		{"a tap is one while somebody holds it", taps},
 		{"a policy is changed and names are pinned", policies},
+		{"what is denied is told", denials},
 		{"what is detached is gone", detach},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, w, n) })
@@ -183,6 +186,65 @@ func policies(t *testing.T, w *World, n netd.Network) {
 	if s, err := n.Get(ctx, "m-1"); err != nil || !s.Policy.Deny {
 		t.Errorf("the policy is %+v, %v", s.Policy, err)
 	}
+}
+
+// denials has a machine of its own, so that all of its counters are to be told.
+func denials(t *testing.T, _ *World, n netd.Network) {
+	ctx := t.Context()
+	told, err := n.Denials(ctx)
+	if api.CodeOf(err) == api.Unavailable {
+		t.Skip(err)
+	}
+	must(t, err)
+	_, err = n.Attach(ctx, "m-2", policy.Policy{})
+	must(t, err)
+	g := plug(t, n, "m-2")
+	stranger := *g
+	stranger.MAC = net.HardwareAddr{2, 1, 2, 3, 4, 5}
+	heard, signals, began := map[string]uint64{}, 0, time.Now()
+	for what, frames := range map[string][][]byte{
+		"a packet": {g.UDP(Elsewhere, 7, nil)},
+		"a frame":  {stranger.UDP(Server, 7, nil)},
+		"a flood":  slices.Repeat([][]byte{g.UDP(Elsewhere, 7, nil), stranger.UDP(Server, 7, nil)}, 1000),
+	} {
+		for _, f := range frames {
+			g.Send(f)
+		}
+		g.Settle()
+		want := deniedTo(t, n, "m-2")
+		for late := time.After(2 * patience); !maps.Equal(heard, want); {
+			select {
+			case d := <-told:
+				if d.Machine != "m-2" {
+					continue
+				}
+				signals++
+				for reason, packets := range d.Packets {
+					heard[reason] += packets
+				}
+			case <-late:
+				t.Fatalf("after %s %v is told, %v was counted", what, heard, want)
+			}
+		}
+	}
+	if most := 1 + int(time.Since(began)/time.Second); signals > most || len(heard) < 2 {
+		t.Errorf("%v was told by %d signals, at most %d expected", heard, signals, most)
+	}
+	must(t, n.Detach(ctx, "m-2"))
+}
+
+// deniedTo is what counters say that a machine was denied.
+func deniedTo(t *testing.T, n netd.Network, machine string) map[string]uint64 {
+	t.Helper()
+	s, err := n.Get(t.Context(), machine)
+	must(t, err)
+	all := map[string]uint64{}
+	for _, c := range s.Counters {
+		if c.Name != "allowed" && c.Packets > 0 {
+			all[c.Name] = c.Packets
+		}
+	}
+	return all
 }
 
 func detach(t *testing.T, _ *World, n netd.Network) {

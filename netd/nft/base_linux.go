@@ -117,6 +117,7 @@ func (b *base) chains() []chain {
 	}
 	filter, nat := nftables.ChainTypeFilter, nftables.ChainTypeNAT
 	return []chain{
+		b.denied(b.inet, denied), b.denied(b.netdev, deniedFrames),
 		b.hook("input", filter, nftables.ChainHookInput, before, rule{"from guests", dispatch(expr.MetaKeyIIFNAME, b.inMap)}),
 		b.hook("forward", filter, nftables.ChainHookForward, before,
 			rule{"from guests", dispatch(expr.MetaKeyIIFNAME, b.fromMap)},

@@ -17,39 +17,52 @@ type Counter struct {
 
 // Counters are those of a link, in the order in which a packet meets them.
 func (t *Table) Counters(link string) ([]Counter, error) {
-	c, err := dial()
+	all, err := t.AllCounters()
 	if err != nil {
 		return nil, err
 	}
 	order := append(slices.Clone(wireCounters), guestCounters...)
-	all := make([]Counter, 0, len(order))
+	slices.SortFunc(all[link], func(a, b Counter) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
+	return all[link], nil
+}
+
+// AllCounters are those of all guests, by link.
+func (t *Table) AllCounters() (map[string][]Counter, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]Counter{}
 	for _, table := range []*nftables.Table{t.netdev, t.inet} {
 		objects, err := c.GetNamedObjects(table)
 		if err != nil {
-			return nil, fmt.Errorf("nftables: reading counters of %s: %w", link, err)
+			return nil, fmt.Errorf("nftables: reading counters: %w", err)
 		}
 		for _, o := range objects {
-			if counter, ok := counterOf(link, o); ok {
-				all = append(all, counter)
+			if link, counter, ok := counterOf(o); ok {
+				all[link] = append(all[link], counter)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Counter) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
 	return all, nil
 }
 
-func counterOf(link string, o nftables.Obj) (Counter, bool) {
-	n, ok := o.(*nftables.NamedObj)
-	if !ok {
-		return Counter{}, false
+// counterOf reads a counter of a guest; the names of links have no hyphen.
+func counterOf(o nftables.Obj) (link string, c Counter, ok bool) {
+	n, named := o.(*nftables.NamedObj)
+	if !named {
+		return "", c, false
 	}
-	name, mine := strings.CutPrefix(n.Name, link+"-")
+	link, name, _ := strings.Cut(n.Name, "-")
 	value, counts := n.Obj.(*expr.Counter)
-	if !mine || !counts {
-		return Counter{}, false
+	if !counts || !strings.HasPrefix(link, LinkPrefix) {
+		return "", c, false
 	}
-	return Counter{name, value.Packets, value.Bytes}, true
+	return link, Counter{name, value.Packets, value.Bytes}, true
 }
+
+// Denies tells whether a counter counts what was dropped.
+func (c Counter) Denies() bool { return c.Name != allowed }
 
 // Opened are the links that SetOpened has named.
 func (t *Table) Opened() ([]string, error) {

@@ -67,9 +67,14 @@ func (g Guest) portPins() string { return "port-pins-" + g.Link }
 
 func (g Guest) counter(name string) string { return g.Link + "-" + name }
 
-// drop is a rule that drops and counts.
+// drop is a rule that counts what is then dropped.
 func (g Guest) drop(name string, m match) rule {
-	return rule{"drop " + name, append(m, count(g.counter(name)), verdict(expr.VerdictDrop))}
+	return rule{"drop " + name, append(m, count(g.counter(name)), deny(denied))}
+}
+
+// dropFrame is drop on the wire.
+func (g Guest) dropFrame(name string, m match) rule {
+	return rule{"drop " + name, append(m, count(g.counter(name)), deny(deniedFrames))}
 }
 
 // accept is a rule that lets pass and counts.
@@ -84,15 +89,15 @@ func (g Guest) wireRules() []rule {
 	addr, gw := g.Addr.As4(), g.Gateway.As4()
 	arp := etherType(expr.CmpOpEq, unix.ETH_P_ARP)
 	return []rule{
-		g.drop(dropMAC, ether(etherFrom, expr.CmpOpNeq, g.MAC)),
-		g.drop(dropARPMAC, all(arp, network(arpSenderMAC, expr.CmpOpNeq, g.MAC))),
-		g.drop(dropARPIP, all(arp, network(arpSenderIP, expr.CmpOpNeq, addr[:]))),
-		g.drop(dropARPTarget, all(arp, network(arpIP, expr.CmpOpNeq, gw[:]))),
+		g.dropFrame(dropMAC, ether(etherFrom, expr.CmpOpNeq, g.MAC)),
+		g.dropFrame(dropARPMAC, all(arp, network(arpSenderMAC, expr.CmpOpNeq, g.MAC))),
+		g.dropFrame(dropARPIP, all(arp, network(arpSenderIP, expr.CmpOpNeq, addr[:]))),
+		g.dropFrame(dropARPTarget, all(arp, network(arpIP, expr.CmpOpNeq, gw[:]))),
 		{"allow arp", append(arp, verdict(expr.VerdictAccept))},
-		g.drop(dropIPv6, etherType(expr.CmpOpEq, unix.ETH_P_IPV6)),
-		g.drop(dropEtherType, etherType(expr.CmpOpNeq, unix.ETH_P_IP)),
-		g.drop(dropIP, network(ipFrom, expr.CmpOpNeq, addr[:])),
-		g.drop(dropEther, ether(etherTo, expr.CmpOpNeq, g.GatewayMAC)),
+		g.dropFrame(dropIPv6, etherType(expr.CmpOpEq, unix.ETH_P_IPV6)),
+		g.dropFrame(dropEtherType, etherType(expr.CmpOpNeq, unix.ETH_P_IP)),
+		g.dropFrame(dropIP, network(ipFrom, expr.CmpOpNeq, addr[:])),
+		g.dropFrame(dropEther, ether(etherTo, expr.CmpOpNeq, g.GatewayMAC)),
 	}
 }
 

@@ -30,6 +30,9 @@ type Config struct {
 	Pools []netip.Prefix
 	// DNS says that somebody answers at port 53 of the gateway.
 	DNS bool
+	// Group is that of nfnetlink_log which is told when a guest is denied
+	// something; 0 tells nobody.
+	Group uint16
 }
 
 // Table is the tables of one name. Its methods may not be called at once.
@@ -40,7 +43,7 @@ func New(c Config) *Table { return &Table{newBase(c)} }
 
 // version names the meaning of the rules: an empty chain of this name is in
 // the table, and a table without it is made anew.
-const version = "version-1"
+const version = "version-2"
 
 // dial opens the kernel's nftables, which must take one batch as a whole and
 // answer every part of it before it is read.

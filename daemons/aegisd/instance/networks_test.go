@@ -23,11 +23,15 @@ type networks struct {
 	leases map[string]netd.Lease
 	down   error         // what every call answers
 	gone   chan struct{} // gets one when a machine is detached, if it is there
+
+	denials chan netd.Denial // what it tells
 }
 
 var _ netd.Network = (*networks)(nil)
 
-func newNetworks() *networks { return &networks{leases: map[string]netd.Lease{}} }
+func newNetworks() *networks {
+	return &networks{leases: map[string]netd.Lease{}, denials: make(chan netd.Denial)}
+}
 
 func (n *networks) with(machine string, do func(l netd.Lease, there bool) error) error {
 	n.mu.Lock()
@@ -109,6 +113,10 @@ func (n *networks) Pin(context.Context, string, string, []netip.Addr, time.Durat
 
 func (n *networks) Gateways(context.Context) (<-chan []netip.Addr, error) {
 	panic("aegisd answers no questions for names")
+}
+
+func (n *networks) Denials(context.Context) (<-chan netd.Denial, error) {
+	return n.denials, nil
 }
 func (n *networks) Support(context.Context) (netd.Support, error) { return netd.Support{}, nil }
 

@@ -25,12 +25,13 @@ const (
 // owner is the one goroutine that changes an instance. All fields but the
 // first block belong to it alone.
 type owner struct {
-	svc  *Service
-	id   string
-	mail chan func()                  // runs in the goroutine
-	gone chan struct{}                // closed when the record is deleted
-	view atomic.Pointer[api.Instance] // what clients see; never changed in place
-	pin  atomic.Pointer[string]       // the digest of the image that a start uses
+	svc     *Service
+	id      string
+	mail    chan func()                  // runs in the goroutine
+	gone    chan struct{}                // closed when the record is deleted
+	view    atomic.Pointer[api.Instance] // what clients see; never changed in place
+	pin     atomic.Pointer[string]       // the digest of the image that a start uses
+	network atomic.Pointer[string]       // the name of its guest's network, empty for none
 	// changed is closed and replaced after each new view.
 	changed atomic.Pointer[chan struct{}]
 
@@ -210,6 +211,8 @@ func (o *owner) publish() {
 		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
 		ActiveConnections: o.connections(), Reach: o.reach(), Sleep: o.sleepNow(),
 	})
+	name := firstOf(st.Sleep.Origin, st.Machine)
+	o.network.Store(&name)
 	fresh := make(chan struct{})
 	if old := o.changed.Swap(&fresh); old != nil {
 		close(*old)

@@ -136,6 +136,12 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		s.Close()
 		return nil, fmt.Errorf("reconciling: %w", err)
 	}
+	if c.Network != nil {
+		if err := s.followDenials(); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
 	s.tasks.Go(s.watch)
 	if c.Router != nil {
 		s.knowPorts(ctx)
