@@ -34,6 +34,8 @@ type Network struct {
 	claims claims
 	opened []string // the host's links that forward because of us
 
+	toldGateways []netip.Addr // to those who listen
+
 	gateways readers[[]netip.Addr]
 	denials  denials
 }
@@ -82,6 +84,7 @@ func (n *Network) Close() {
 		n.denials.ear.Close()
 	}
 	n.tasks.Wait()
+	n.table.Close()
 	n.claims.release()
 }
 

@@ -150,11 +150,16 @@ func (n *Network) closeLinks() error {
 // rules that somebody has flushed must come back.
 func (n *Network) watch() {
 	n.tasks.Go(func() {
-		n.keep("routes", func(ctx context.Context) error { return tap.Watch(ctx, n.again(n.openLinks)) })
+		n.keep("routes", func(ctx context.Context) error { return tap.Watch(ctx, n.toGuest, n.again(n.openLinks)) })
 	})
 	n.tasks.Go(func() {
 		n.keep("tables", func(ctx context.Context) error { return n.table.Watch(ctx, n.again(n.restore)) })
 	})
+}
+
+// toGuest tells whether a route is one that the tap of a guest brings.
+func (n *Network) toGuest(p netip.Prefix) bool {
+	return p.IsSingleIP() && slices.ContainsFunc(n.options.Pools, func(pool netip.Prefix) bool { return pool.Contains(p.Addr()) })
 }
 
 // again does something while there are machines, whenever it is called.
@@ -227,7 +232,13 @@ func (n *Network) asked() []netip.Addr {
 	return all
 }
 
-func (n *Network) tellGateways() { n.gateways.tell(n.asked()) }
+// tellGateways tells of a change, if there was one.
+func (n *Network) tellGateways() {
+	if now := n.asked(); !slices.Equal(now, n.toldGateways) {
+		n.toldGateways = now
+		n.gateways.tell(now)
+	}
+}
 
 // Gateways implements Network.
 func (n *Network) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {

@@ -28,23 +28,21 @@ func (t *Table) Counters(link string) ([]Counter, error) {
 
 // AllCounters are those of all guests, by link.
 func (t *Table) AllCounters() (map[string][]Counter, error) {
-	c, err := dial()
-	if err != nil {
-		return nil, err
-	}
 	all := map[string][]Counter{}
-	for _, table := range []*nftables.Table{t.netdev, t.inet} {
-		objects, err := c.GetNamedObjects(table)
-		if err != nil {
-			return nil, fmt.Errorf("nftables: reading counters: %w", err)
-		}
-		for _, o := range objects {
-			if link, counter, ok := counterOf(o); ok {
-				all[link] = append(all[link], counter)
+	return all, t.with(func(c *nftables.Conn) error {
+		for _, table := range []*nftables.Table{t.netdev, t.inet} {
+			objects, err := c.GetNamedObjects(table)
+			if err != nil {
+				return fmt.Errorf("nftables: reading counters: %w", err)
+			}
+			for _, o := range objects {
+				if link, counter, ok := counterOf(o); ok {
+					all[link] = append(all[link], counter)
+				}
 			}
 		}
-	}
-	return all, nil
+		return nil
+	})
 }
 
 // counterOf reads a counter of a guest; the names of links have no hyphen.
@@ -65,26 +63,21 @@ func counterOf(o nftables.Obj) (link string, c Counter, ok bool) {
 func (c Counter) Denies() bool { return c.Name != allowed }
 
 // Opened are the links that SetOpened has named.
-func (t *Table) Opened() ([]string, error) {
-	c, err := dial()
-	if err != nil {
-		return nil, err
-	}
-	elements, err := t.elementsOf(c, t.opened)
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, e := range elements {
-		all = append(all, strings.TrimRight(string(e.Key), "\x00"))
-	}
-	return all, nil
+func (t *Table) Opened() (all []string, err error) {
+	err = t.with(func(c *nftables.Conn) error {
+		elements, err := t.elementsOf(c, t.opened)
+		for _, e := range elements {
+			all = append(all, strings.TrimRight(string(e.Key), "\x00"))
+		}
+		return err
+	})
+	return all, err
 }
 
 // SetOpened names the links that forward for guests alone: what comes from
 // them and is not for a guest is dropped.
 func (t *Table) SetOpened(links []string) error {
-	return change("naming opened links", func(c *nftables.Conn) error {
+	return t.change("naming opened links", func(c *nftables.Conn) error {
 		c.FlushSet(t.opened)
 		var elements []nftables.SetElement
 		for _, link := range links {

@@ -46,7 +46,7 @@ func tell(group uint16) expr.Any {
 // CanTell is nil if the kernel can have rules that tell a group. It tries one that
 // is gone before it is there.
 func (t *Table) CanTell(group uint16) error {
-	return change("telling of denials", func(c *nftables.Conn) error {
+	return t.change("telling of denials", func(c *nftables.Conn) error {
 		trial := c.AddTable(&nftables.Table{Name: t.Name + "-trial", Family: nftables.TableFamilyNetdev})
 		put(c, chain{&nftables.Chain{Name: deniedFrames, Table: trial}, []rule{{"tell", match{tellLimit(), tell(group)}}}})
 		c.DelTable(trial)

@@ -10,8 +10,11 @@ import (
 // Drop takes away all that is there of a guest whose link is gone. What is
 // there is known, unless somebody else has had a hand in it.
 func (t *Table) Drop(g Guest) error {
-	if t.dropKnown(g, true) == nil || t.dropKnown(g, false) == nil {
-		return nil
+	for _, wire := range []bool{!t.wireGoes, t.wireGoes} {
+		if t.dropKnown(g, wire) == nil {
+			t.wireGoes = !wire
+			return nil
+		}
 	}
 	return t.dropFound(g.Link)
 }
@@ -19,7 +22,7 @@ func (t *Table) Drop(g Guest) error {
 // dropKnown removes what Put and Wire have written; all of it or nothing. The
 // chain of a link stays behind it since Linux 6.16, before that it goes with it.
 func (t *Table) dropKnown(g Guest, wire bool) error {
-	return change("removing the rules of "+g.Link, func(c *nftables.Conn) error {
+	return t.change("removing the rules of "+g.Link, func(c *nftables.Conn) error {
 		for set, e := range t.elements(g) {
 			if err := c.SetDeleteElements(set, []nftables.SetElement{{Key: e.Key}}); err != nil {
 				return err
@@ -53,7 +56,7 @@ func (t *Table) dropFound(link string) error {
 	if err != nil {
 		return err
 	}
-	return change("removing the rules of "+link, func(c *nftables.Conn) error {
+	return t.change("removing the rules of "+link, func(c *nftables.Conn) error {
 		g := Guest{Link: link}
 		for set, keep := range map[*nftables.Set]func(nftables.SetElement) bool{
 			t.inMap: isNot(link), t.fromMap: isNot(link), t.toMap: isNot(link),

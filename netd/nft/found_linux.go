@@ -19,33 +19,38 @@ type found struct {
 
 // read reads both tables; a table that is not there has nothing.
 func (t *Table) read() (*found, error) {
-	c, err := dial()
-	if err != nil {
-		return nil, err
-	}
 	f := &found{chains: map[string][]string{}, elements: map[string][]nftables.SetElement{}}
-	for _, table := range []*nftables.Table{t.inet, t.netdev} {
-		chains, err := c.ListChainsOfTableFamily(table.Family)
+	return f, t.with(func(c *nftables.Conn) (err error) {
+		for _, table := range []*nftables.Table{t.inet, t.netdev} {
+			if err := f.readChains(c, table); err != nil {
+				return err
+			}
+		}
+		for _, s := range []*nftables.Set{t.inMap, t.fromMap, t.toMap, t.guests, t.opened} {
+			if f.elements[s.Name], err = t.elementsOf(c, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (f *found) readChains(c *nftables.Conn, table *nftables.Table) error {
+	chains, err := c.ListChainsOfTableFamily(table.Family)
+	if err != nil {
+		return fmt.Errorf("nftables: listing chains: %w", err)
+	}
+	for _, ch := range chains {
+		if ch.Table.Name != table.Name {
+			continue
+		}
+		rules, err := c.GetRules(table, ch)
 		if err != nil {
-			return nil, fmt.Errorf("nftables: listing chains: %w", err)
+			return fmt.Errorf("nftables: reading chain %s: %w", ch.Name, err)
 		}
-		for _, ch := range chains {
-			if ch.Table.Name != table.Name {
-				continue
-			}
-			rules, err := c.GetRules(table, ch)
-			if err != nil {
-				return nil, fmt.Errorf("nftables: reading chain %s: %w", ch.Name, err)
-			}
-			f.chains[key(table, ch.Name)] = notes(rules)
-		}
+		f.chains[key(table, ch.Name)] = notes(rules)
 	}
-	for _, s := range []*nftables.Set{t.inMap, t.fromMap, t.toMap, t.guests, t.opened} {
-		if f.elements[s.Name], err = t.elementsOf(c, s); err != nil {
-			return nil, err
-		}
-	}
-	return f, nil
+	return nil
 }
 
 // elementsOf are the elements of a set, none where there is no such set.

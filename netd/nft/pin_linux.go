@@ -25,7 +25,7 @@ func (t *Table) Pin(g Guest, name string, addrs []netip.Addr, ttl time.Duration)
 	if len(pins)+len(portPins) == 0 {
 		return nil
 	}
-	return change("pinning a name of "+g.Link, func(c *nftables.Conn) error {
+	return t.change("pinning a name of "+g.Link, func(c *nftables.Conn) error {
 		// An element that is there keeps its old time, unless it goes first;
 		// it can only go if it is there.
 		for set, elements := range map[*nftables.Set][]nftables.SetElement{g.pinSet(t.inet): pins, g.portPinSet(t.inet): portPins} {
@@ -73,7 +73,7 @@ func unique(all []nftables.SetElement) []nftables.SetElement {
 // Unpin closes what was opened for names that the policy of the guest allows
 // no longer.
 func (t *Table) Unpin(g Guest) error {
-	return change("unpinning names of "+g.Link, func(c *nftables.Conn) error {
+	return t.change("unpinning names of "+g.Link, func(c *nftables.Conn) error {
 		for _, s := range []*nftables.Set{g.pinSet(t.inet), g.portPinSet(t.inet)} {
 			elements, err := c.GetSetElements(s)
 			if err != nil {

@@ -8,15 +8,12 @@
 package nft
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
 )
 
 // LinkPrefix begins the name of every tap of ours, in every table.
@@ -36,42 +33,18 @@ type Config struct {
 }
 
 // Table is the tables of one name. Its methods may not be called at once.
-type Table struct{ *base }
+type Table struct {
+	*base
+	conn     *nftables.Conn // nil before the first word and after an error
+	wireGoes bool           // the kernel takes the chain of a link away with it
+}
 
 // New makes a Table; it changes nothing.
-func New(c Config) *Table { return &Table{newBase(c)} }
+func New(c Config) *Table { return &Table{base: newBase(c)} }
 
 // version names the meaning of the rules: an empty chain of this name is in
 // the table, and a table without it is made anew.
 const version = "version-2"
-
-// dial opens the kernel's nftables, which must take one batch as a whole and
-// answer every part of it before it is read.
-func dial() (*nftables.Conn, error) {
-	const buffer = 4 << 20
-	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetReadBuffer(buffer), c.SetWriteBuffer(buffer))
-	}))
-	if err != nil {
-		return nil, fmt.Errorf("opening nftables: %w", err)
-	}
-	return c, nil
-}
-
-// change sends what is said in do as one batch.
-func change(what string, do func(*nftables.Conn) error) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	if err = do(c); err == nil {
-		err = c.Flush()
-	}
-	if err != nil {
-		return fmt.Errorf("nftables: %s: %w", what, err)
-	}
-	return nil
-}
 
 // Sync makes the tables say what they should of all guests: those whose link
 // is there are wired. What is right already is not touched.
@@ -108,7 +81,7 @@ func (t *Table) syncBase(have *found) error {
 	} else if !slices.ContainsFunc(t.chains(), have.differs) {
 		return nil
 	}
-	return change("writing what guests share", func(c *nftables.Conn) error {
+	return t.change("writing what guests share", func(c *nftables.Conn) error {
 		for _, table := range []*nftables.Table{t.inet, t.netdev} {
 			c.AddTable(table) // so that it can be deleted
 			if have.chains == nil {
@@ -144,7 +117,7 @@ func (t *Table) syncGuest(have *found, g Guest, there bool) error {
 
 // Put writes the chains of a guest, new or changed.
 func (t *Table) Put(g Guest) error {
-	return change("writing the rules of "+g.Link, func(c *nftables.Conn) error {
+	return t.change("writing the rules of "+g.Link, func(c *nftables.Conn) error {
 		for _, name := range guestCounters {
 			c.AddObj(t.object(t.inet, g.counter(name)))
 		}
@@ -168,7 +141,7 @@ func (t *Table) Put(g Guest) error {
 // Wire writes the rules for the frames of a link, which must be there; they
 // go with it.
 func (t *Table) Wire(g Guest) error {
-	return change("wiring "+g.Link, func(c *nftables.Conn) error {
+	return t.change("wiring "+g.Link, func(c *nftables.Conn) error {
 		for _, name := range wireCounters {
 			c.AddObj(t.object(t.netdev, g.counter(name)))
 		}
@@ -234,7 +207,7 @@ func (t *Table) elements(g Guest) map[*nftables.Set]nftables.SetElement {
 
 // Remove takes both tables away, if they are there.
 func (t *Table) Remove() error {
-	return change("removing the tables", func(c *nftables.Conn) error {
+	return t.change("removing the tables", func(c *nftables.Conn) error {
 		for _, table := range []*nftables.Table{t.inet, t.netdev} {
 			c.AddTable(table)
 			c.DelTable(table)

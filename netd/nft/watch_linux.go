@@ -55,19 +55,18 @@ func (t *Table) deletes(m netlink.Message) bool {
 }
 
 // Others tells whether somebody else gives guests networks on this host.
-func (t *Table) Others() (bool, error) {
-	c, err := dial()
-	if err != nil {
-		return false, err
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return false, fmt.Errorf("nftables: listing tables: %w", err)
-	}
-	for _, other := range tables {
-		if other.Name != t.Name && (other.Name == LinkPrefix || strings.HasPrefix(other.Name, LinkPrefix+"-")) {
-			return true, nil
+func (t *Table) Others() (others bool, err error) {
+	err = t.with(func(c *nftables.Conn) error {
+		tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+		if err != nil {
+			return fmt.Errorf("nftables: listing tables: %w", err)
 		}
-	}
-	return false, nil
+		for _, other := range tables {
+			if other.Name != t.Name && (other.Name == LinkPrefix || strings.HasPrefix(other.Name, LinkPrefix+"-")) {
+				others = true
+			}
+		}
+		return nil
+	})
+	return others, err
 }

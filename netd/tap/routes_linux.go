@@ -101,31 +101,25 @@ func SetForwarding(link string, on bool) error {
 	return nil
 }
 
-// Watch calls changed at each change of a route, and of whether links forward,
-// until ctx ends.
-func Watch(ctx context.Context, changed func()) error {
+// Watch calls changed at each change of a route, but for those that skip says are
+// ours, until ctx ends.
+func Watch(ctx context.Context, skip func(netip.Prefix) bool, changed func()) error {
 	updates := make(chan netlink.RouteUpdate, 16)
 	if err := netlink.RouteSubscribe(updates, ctx.Done()); err != nil {
 		return fmt.Errorf("watching routes: %w", err)
 	}
-	for range updates {
+	matters := func(u netlink.RouteUpdate) bool {
+		p, ok := prefix(u.Route)
+		return !ok || !skip(p)
+	}
+	for u := range updates {
+		look := matters(u)
 		for len(updates) > 0 { // one look for all of them
-			<-updates
+			look = matters(<-updates) || look
 		}
-		changed()
+		if look {
+			changed()
+		}
 	}
 	return ctx.Err()
-}
-
-// Flush makes the host forget the connections of a guest, so that the next one
-// with its address gets none of its answers.
-func Flush(guest netip.Addr) error {
-	filter := &netlink.ConntrackFilter{}
-	if err := filter.AddIP(netlink.ConntrackOrigSrcIP, guest.AsSlice()); err != nil {
-		return err
-	}
-	if _, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter); err != nil {
-		return fmt.Errorf("forgetting the connections of %s: %w", guest, err)
-	}
-	return nil
 }

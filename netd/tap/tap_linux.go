@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -124,21 +123,25 @@ func Names(mark string) (all, ours []string, err error) {
 	}
 	for _, l := range links {
 		all = append(all, l.Attrs().Name)
-		if l.Type() == "tuntap" && strings.HasPrefix(l.Attrs().Alias, mark) {
+		if marked(l, mark) {
 			ours = append(ours, l.Attrs().Name)
 		}
 	}
 	return all, ours, nil
 }
 
+// marked tells whether a link is a tap whose alias begins with mark.
+func marked(l netlink.Link, mark string) bool {
+	return l.Type() == "tuntap" && strings.HasPrefix(l.Attrs().Alias, mark)
+}
+
 // Delete removes a tap of the mark, if it is there.
 func Delete(name, mark string) error {
-	_, ours, err := Names(mark)
-	if err != nil || !slices.Contains(ours, name) {
-		return err
-	}
 	link, err := netlink.LinkByName(name)
 	if err == nil {
+		if !marked(link, mark) {
+			return nil
+		}
 		err = netlink.LinkDel(link)
 	}
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); err != nil && !gone && !errors.Is(err, unix.ENODEV) {
