@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -90,6 +91,33 @@ func networkState(t *testing.T, h *testbed.Host, name string) (state api.Network
 	return state
 }
 
+// checkTries checks what a guest said that it could do.
+func checkTries(t *testing.T, got result, tries []try) {
+	t.Helper()
+	if got.code != 0 {
+		t.Fatalf("the probes: exit %d\n%s", got.code, got.stderr)
+	}
+	want := map[string]bool{}
+	for _, one := range tries {
+		want[fmt.Sprint(one.How, one.Addr, one.Port)] = one.Works
+	}
+	answers := 0
+	for line := range strings.Lines(got.stdout) {
+		var one try
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		answers++
+		if one.Works != want[fmt.Sprint(one.How, one.Addr, one.Port)] {
+			t.Errorf("%s to %s port %d: works %v", one.How, one.Addr, one.Port, one.Works)
+		}
+	}
+	t.Logf("%d probes", answers)
+	if answers != len(tries) {
+		t.Errorf("%d of %d probes answered", answers, len(tries))
+	}
+}
+
 func TestARealGuestIsKeptIn(t *testing.T) {
 	script, err := os.ReadFile("testdata/network.py")
 	if err != nil {
@@ -97,38 +125,26 @@ func TestARealGuestIsKeptIn(t *testing.T) {
 	}
 	inAWorld(t, func(t *testing.T, h *testbed.Host) {
 		before := inventory(t, h)
-		for _, name := range []string{"web", "other"} {
+		for _, name := range []string{"web", "job"} {
 			if got := aegis(t, h, nil, "instance", "start", "--name", name, "--", "sleep", "1000"); got.code != 0 {
 				t.Fatalf("starting %s: exit %d\n%s%s", name, got.code, got.stdout, got.stderr)
 			}
 		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		heard := followEvents(ctx, t, h)
 		web := networkState(t, h, "web")
-		tries := append(reachable(), unreachable(web.Gateway, networkState(t, h, "other").Address)...)
+		tries := append(reachable(), unreachable(web.Gateway, networkState(t, h, "job").Address)...)
 		asked, _ := json.Marshal(tries)
 		got := aegis(t, h, nil, "exec", "web", "--", "python3", "-c", string(script), web.Gateway, string(asked), web.Address)
-		if got.code != 0 {
-			t.Fatalf("the probes: exit %d\n%s", got.code, got.stderr)
+		checkTries(t, got, tries)
+		if len(tries) < 60 {
+			t.Errorf("only %d probes", len(tries))
 		}
-		want := map[string]bool{}
-		for _, one := range tries {
-			want[fmt.Sprint(one.How, one.Addr, one.Port)] = one.Works
-		}
-		answers := 0
-		for line := range strings.Lines(got.stdout) {
-			var one try
-			if err := json.Unmarshal([]byte(line), &one); err != nil {
-				t.Fatalf("%q: %v", line, err)
-			}
-			answers++
-			if one.Works != want[fmt.Sprint(one.How, one.Addr, one.Port)] {
-				t.Errorf("%s to %s port %d: works %v", one.How, one.Addr, one.Port, one.Works)
-			}
-		}
-		t.Logf("%d probes", answers)
-		if answers != len(tries) || answers < 60 {
-			t.Errorf("%d of %d probes answered", answers, len(tries))
-		}
-		for _, c := range networkState(t, h, "web").Counters {
+		counters := networkState(t, h, "web").Counters
+		awaitDenials(t, heard, "web", counters)
+		cancel()
+		for _, c := range counters {
 			switch c.Name {
 			case "mac", "arp-mac", "arp-ip", "ip", "broadcast", "ipv6", "ethertype", "host", "link-local", "guests", "private", "resolver", "reserved", "allowed":
 				if c.Packets == 0 {
@@ -136,7 +152,7 @@ func TestARealGuestIsKeptIn(t *testing.T) {
 				}
 			}
 		}
-		for _, name := range []string{"web", "other"} {
+		for _, name := range []string{"web", "job"} {
 			if got := aegis(t, h, nil, "instance", "delete", name); got.code != 0 {
 				t.Errorf("deleting %s: %s", name, got.stderr)
 			}
