@@ -9,7 +9,9 @@ import (
 // with commas between them. "never" keeps it awake, "leases_only" counts only
 // leases and connections as activity, "pause=60s" stops its processors after a
 // minute, "hibernate=5m" puts its memory on disk five minutes later; either
-// time may be "never", and "5m" alone is "pause=5m". Empty means the defaults.
+// time may be "never", and "5m" alone is "pause=5m". With "budget=1h" what its
+// programs do keeps it awake for an hour at most after somebody outside has used
+// it last. Empty means the defaults, and no budget.
 type IdlePolicy string
 
 // Idle is what an IdlePolicy says.
@@ -18,6 +20,8 @@ type Idle struct {
 	// Pause and Hibernate are 0 where the defaults hold and NeverIdle where it
 	// is not done.
 	Pause, Hibernate time.Duration
+	// Budget is 0 where there is none.
+	Budget time.Duration
 }
 
 const (
@@ -43,7 +47,7 @@ func (p IdlePolicy) Parse() (idle Idle, err error) {
 		}
 		seen[key] = true
 	}
-	if idle.Pause == NeverIdle && (idle.Hibernate > 0 || idle.LeasesOnly) {
+	if idle.Pause == NeverIdle && (idle.Hibernate > 0 || idle.LeasesOnly || idle.Budget > 0) {
 		return Idle{}, Errorf(InvalidArgument, "idle_policy %q: what never pauses does nothing later: leave never out or the rest", p.short())
 	}
 	return idle, nil
@@ -68,13 +72,15 @@ func (i *Idle) set(word string) (key string, err error) {
 		after, err = time.ParseDuration(text)
 	}
 	switch {
-	case err != nil, key != "pause" && key != "hibernate", text != "never" && after < ShortestIdle:
-		return "", Errorf(InvalidArgument, "idle_policy %q: expected never, leases_only, pause=TIME or hibernate=TIME with times of at least %v such as 5m",
+	case err != nil, key != "pause" && key != "hibernate" && key != "budget", text != "never" && after < ShortestIdle:
+		return "", Errorf(InvalidArgument, "idle_policy %q: expected never, leases_only, pause=TIME, hibernate=TIME or budget=TIME with times of at least %v such as 5m",
 			IdlePolicy(word).short(), ShortestIdle)
 	case key == "pause":
 		i.Pause = after
-	default:
+	case key == "hibernate":
 		i.Hibernate = after
+	default:
+		i.Budget = max(after, 0) // one that never ends is none
 	}
 	return key, nil
 }

@@ -20,6 +20,8 @@ func TestIdlePolicies(t *testing.T) {
 		"pause=60s,hibernate=5m":            {Pause: time.Minute, Hibernate: 5 * time.Minute},
 		"hibernate=never,pause=1s":          {Pause: time.Second, Hibernate: api.NeverIdle},
 		"leases_only,pause=1m,hibernate=2h": {LeasesOnly: true, Pause: time.Minute, Hibernate: 2 * time.Hour},
+		"5m,budget=1h":                      {Pause: 5 * time.Minute, Budget: time.Hour},
+		"budget=never":                      {},
 		"never,hibernate=never":             {Pause: api.NeverIdle, Hibernate: api.NeverIdle},
 	} {
 		got, err := text.Parse()
@@ -42,6 +44,8 @@ func TestIdlePoliciesThatMakeNoSense(t *testing.T) {
 		"leases_only,leases_only":                "leases_only is there twice",
 		"never,hibernate=5m":                     "never pauses",
 		"never,leases_only":                      "never pauses",
+		"never,budget=5m":                        "never pauses",
+		"budget=0s":                              `"budget=0s"`,
 		api.IdlePolicy(strings.Repeat("x", 200)): `expected never`,
 	} {
 		got, err := text.Parse()

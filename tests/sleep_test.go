@@ -37,5 +37,9 @@ func TestAnIdleInstanceIsPausedAndABusyOneIsNot(t *testing.T) {
 		if why := must(t, h, "", "why", "busy"); !strings.Contains(why, "busy is running") || !strings.Contains(why, "does not sleep: its guest was at work: programs used ") {
 			t.Errorf("why: %s", why)
 		}
+		must(t, h, "", "instance", "start", "--name", "bounded", "--idle", "pause=1s,budget=3s", "--", "sh", "-c", "while :; do :; done")
+		told.await(func(ev api.Event) bool {
+			return ev.Handle == "bounded" && ev.Type == api.EventPaused && strings.HasPrefix(ev.Message, "nobody but its own programs used it for ")
+		})
 	})
 }

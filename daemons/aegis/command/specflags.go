@@ -25,7 +25,7 @@ func (f *lifeFlags) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&f.restart, "restart", "", "what starts it again: never, on-failure, always or on-demand (default never)")
 	flags.Var(&f.exposes, "expose", "port to offer on the host, [BIND:][PUBLIC:]GUEST[/http|/tcp|/udp]; may be repeated")
 	flags.StringVar(&f.kit, "kit", "", "preset to start from")
-	flags.StringVar(&f.idle, "idle", "", "when to sleep: never, leases_only, pause=TIME, hibernate=TIME, with commas between them")
+	flags.StringVar(&f.idle, "idle", "", "when to sleep: never, leases_only, pause=TIME, hibernate=TIME, budget=TIME, with commas between them")
 	for _, repeated := range []string{"label", "expose"} {
 		flags.Lookup(repeated).DefValue = "" // there is none
 	}

@@ -18,6 +18,7 @@ const (
 	rungLook      // the guest is asked how much it has done
 	rungPause
 	rungHibernate
+	rungSpent  // what its programs do has kept it awake for long enough
 	rungExpire // its program is out of time
 )
 
@@ -28,7 +29,10 @@ type sleeper struct {
 	boot  *boot     // that the rest is about,
 	phase api.Phase // in this phase
 	since time.Time // nobody has used it since; zero while somebody does
-	seen  *sample   // what its guest had done a moment ago
+	// unused is when somebody outside has used it last; what its guest does
+	// moves since on, and not this.
+	unused time.Time
+	seen   *sample // what its guest had done a moment ago
 	// asking says that the guest is being asked.
 	asking bool
 	alarm  *alarm
@@ -53,7 +57,7 @@ func (s *sleeper) disarm() {
 // used is told when somebody has used the instance for a moment.
 func (s *sleeper) used(now time.Time) {
 	if !s.since.IsZero() {
-		s.since, s.seen = now, nil
+		s.since, s.unused, s.seen = now, now, nil
 	}
 }
 
@@ -81,6 +85,7 @@ func (o *owner) settleSleep() (uses []string) {
 		s.since, s.seen = time.Time{}, nil
 	case s.since.IsZero():
 		s.since = o.svc.now()
+		s.unused = s.since
 	}
 	return uses
 }
@@ -162,11 +167,13 @@ func (o *owner) nextRung() (rung, time.Time) {
 		return rungNone, time.Time{}
 	}
 	after, ever := o.sleepAfter()
-	switch due := s.since.Add(after); {
+	switch due, spent := o.due(after); {
 	case !ever:
 		return rungNone, time.Time{}
 	case s.phase == api.PhasePaused:
 		return rungHibernate, due
+	case spent:
+		return rungSpent, due
 	case s.seen == nil && !o.idlePolicy().LeasesOnly:
 		return rungLook, due.Add(-window(after))
 	case s.seen != nil:
@@ -174,6 +181,22 @@ func (o *owner) nextRung() (rung, time.Time) {
 	default:
 		return rungPause, due
 	}
+}
+
+// due is when an instance that is left alone for so long takes the next step,
+// and whether it must, as what its programs do keeps it awake no longer.
+func (o *owner) due(after time.Duration) (at time.Time, spent bool) {
+	s := &o.sleep
+	at = s.since.Add(after)
+	budget := o.idlePolicy().Budget
+	last := s.unused.Add(max(budget, after))
+	switch {
+	case budget == 0 || s.phase != api.PhaseRunning || !at.After(last):
+		return at, false
+	case s.since.After(last): // it could not be done
+		return at, true
+	}
+	return last, true
 }
 
 func later(a, b time.Time) time.Time {
@@ -212,11 +235,13 @@ func (o *owner) onAlarm(a *alarm) {
 	case a.rung == rungExpire:
 		o.svc.tasks.Go(func() { _ = o.turnTo(o.svc.ctx, api.PhaseRunning, "its program is out of time") })
 	case a.rung == rungHibernate:
-		o.fallAsleep(b, api.PhaseHibernated)
+		o.fallAsleep(b, api.PhaseHibernated, "")
+	case a.rung == rungSpent:
+		o.fallAsleep(b, api.PhasePaused, fmt.Sprintf("nobody but its own programs used it for %v", o.svc.now().Sub(s.unused).Round(time.Second)))
 	case a.rung == rungLook:
 		o.askActivity(b, func(now sample) { s.seen = &now })
 	case s.seen == nil:
-		o.fallAsleep(b, api.PhasePaused)
+		o.fallAsleep(b, api.PhasePaused, "")
 	default:
 		o.askActivity(b, func(now sample) { o.judge(b, now) })
 	}
@@ -233,16 +258,20 @@ func (o *owner) judge(b *boot, now sample) {
 		s.since, s.seen = now.at, nil
 		return
 	}
-	o.fallAsleep(b, api.PhasePaused)
+	o.fallAsleep(b, api.PhasePaused, "")
 }
 
-// fallAsleep takes an instance that nobody uses a step down.
-func (o *owner) fallAsleep(b *boot, to api.Phase) {
+// fallAsleep takes an instance that nobody uses a step down; why is empty where
+// its guest does nothing either.
+func (o *owner) fallAsleep(b *boot, to api.Phase, why string) {
 	if b.turn != nil || len(o.uses()) > 0 {
 		return
 	}
 	s := &o.sleep
-	t, err := o.onTurn(to, fmt.Sprintf("nobody used it for %v", o.svc.now().Sub(s.since).Round(time.Second)))
+	if why == "" {
+		why = fmt.Sprintf("nobody used it for %v", o.svc.now().Sub(s.since).Round(time.Second))
+	}
+	t, err := o.onTurn(to, why)
 	if err == nil && t != nil {
 		t.idle = true
 	}
@@ -305,7 +334,7 @@ func (o *owner) sleepNow() *api.Sleep {
 	case !ever:
 		told.Obstacle = firstOf(told.Obstacle, "its idle policy lets it sleep no deeper")
 	case !s.since.IsZero():
-		due := s.since.Add(after)
+		due, _ := o.due(after)
 		told.Next, told.NextAt = nextPhase[phase], &due
 	}
 	return told

@@ -129,6 +129,30 @@ func TestWhatKeepsAnInstanceAwake(t *testing.T) {
 	}
 }
 
+func TestWhatAGuestDoesKeepsItAwakeAsLongAsItsBudgetSays(t *testing.T) {
+	w, clock := drowsy(t, "pause=10s,budget=25s")
+	machine, began := w.machine("web"), clock.Now()
+	work := func() { machine.Work(uint64(time.Minute), 0) }
+	for range 2 {
+		w.idle(clock, work)
+		w.awaitSleep("an obstacle", func(s api.Sleep) bool { return s.Obstacle != "" && s.NextAt.After(clock.Now()) })
+	}
+	s := w.awaitSleep("the end of its budget", func(s api.Sleep) bool { return s.NextAt != nil })
+	if got := s.NextAt.Sub(began).Round(time.Second); got != 25*time.Second || s.Next != api.PhasePaused {
+		t.Errorf("it is to be %s after %v", s.Next, got)
+	}
+	work()
+	clock.advance(s.NextAt.Sub(clock.Now()))
+	in := w.awaitPhase("web", api.PhasePaused)
+	if in.Sleep.Reason != "nobody but its own programs used it for 25s" {
+		t.Errorf("asleep: %+v", in.Sleep)
+	}
+	w.call("signal") // who uses it gives it all of its budget again
+	w.awaitPhase("web", api.PhaseRunning)
+	w.idle(clock, work)
+	w.awaitSleep("an obstacle", func(s api.Sleep) bool { return s.Obstacle != "" })
+}
+
 func TestAGuestAtWorkStaysAwake(t *testing.T) {
 	for what, work := range map[string]struct{ cpu, network uint64 }{
 		"programs used": {cpu: uint64(time.Second)}, "its network carried": {network: 1 << 20},
