@@ -170,6 +170,7 @@ type Instance struct {
 	ActiveConnections int       `json:"active_connections"`
 	// Sleep tells of its way to sleep and back; nil at rest.
 	Sleep *Sleep `json:"sleep,omitempty"`
+	Leased
 	// UpdatedAt is when what is kept of it was written last.
 	UpdatedAt time.Time `json:"updated_at"`
 	Reach

@@ -28,6 +28,12 @@ type Life interface {
 	Hibernate(ctx context.Context, ref string) (Instance, error)
 	// Resume lets a paused instance go on; it is a no-op on a running one.
 	Resume(ctx context.Context, ref string) (Instance, error)
+	// Keepalive keeps an instance awake for a while, and wakes one that sleeps.
+	// It replaces the lease that there is, outlives the client and aegisd, and
+	// ends with a stop. BadState for one at rest.
+	Keepalive(ctx context.Context, ref string, lease Lease) (Instance, error)
+	// Release ends the lease of an instance; without one it is a no-op.
+	Release(ctx context.Context, ref string) (Instance, error)
 	// Rename gives an instance another handle; Exists when that is taken. A
 	// guest that runs keeps its host name until its next start.
 	Rename(ctx context.Context, ref, handle string) (Instance, error)

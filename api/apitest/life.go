@@ -22,6 +22,7 @@ func lives() map[string]func(suite) {
 		"a paused instance stands still, and is no other":    suite.pause,
 		"a hibernated instance has no machine and goes on":   suite.hibernate,
 		"who needs a paused instance resumes it":             suite.pausedIsResumed,
+		"a lease keeps an instance awake and wakes it":       suite.lease,
 		"an instance takes another name, and no taken one":   suite.rename,
 		"waiting has an end":                                 suite.wait,
 		"prune takes what is at rest and will stay so":       suite.prune,
@@ -153,6 +154,51 @@ func (s suite) hibernate() {
 	s.must("stop", in, err, api.PhaseStopped)
 	_, err = s.Hibernate(ctx, "web")
 	s.wantCode("hibernating what is at rest", err, api.BadState)
+}
+
+func (s suite) lease() {
+	ctx := s.Context()
+	_, err := s.Keepalive(ctx, "nobody", api.Lease{})
+	s.wantCode("a lease of nobody", err, api.NotFound)
+	_, err = s.Release(ctx, "nobody")
+	s.wantCode("a release of nobody", err, api.NotFound)
+	s.running(service("web", "sleep"))
+	for _, l := range []api.Lease{{TTLMS: -1}, {TTLMS: 86400001}, {Reason: strings.Repeat("x", 201)}, {Reason: "a\nb"}} {
+		_, err = s.Keepalive(ctx, "web", l)
+		s.wantCode("a lease that makes no sense", err, api.InvalidArgument)
+	}
+	in, err := s.Keepalive(ctx, "web", api.Lease{TTLMS: 3600000, Reason: "a build"})
+	s.must("a lease", in, err, api.PhaseRunning)
+	if !in.LeaseHeld || in.LeaseReason != "a build" || in.LeaseExpiresAt == nil || time.Until(*in.LeaseExpiresAt).Round(time.Minute) != time.Hour {
+		s.Errorf("leased: %+v", in.Leased)
+	}
+	if in.Sleep == nil || len(in.Sleep.InUse) != 1 || !strings.HasSuffix(in.Sleep.InUse[0], ": a build") || in.Sleep.NextAt != nil {
+		s.Errorf("kept awake by: %+v", in.Sleep)
+	}
+	_, err = s.Hibernate(ctx, "web")
+	s.wantCode("hibernating what is kept awake", err, api.BadState)
+	paused, err := s.Pause(ctx, "web")
+	s.must("pause", paused, err, api.PhasePaused)
+	in, err = s.Keepalive(ctx, "web", api.Lease{})
+	if s.must("a lease of what is paused", in, err, api.PhaseRunning); time.Until(*in.LeaseExpiresAt).Round(10*time.Second) != api.DefaultLease {
+		s.Errorf("leased: %+v", in.Leased)
+	}
+	for _, what := range []string{"a release", "a second release"} {
+		in, err = s.Release(ctx, "web")
+		if s.must(what, in, err, api.PhaseRunning); in.Leased != (api.Leased{}) || len(in.Sleep.InUse) != 0 {
+			s.Errorf("after %s: %+v, %+v", what, in.Leased, in.Sleep)
+		}
+	}
+	in, err = s.Hibernate(ctx, "web")
+	s.must("hibernate", in, err, api.PhaseHibernated)
+	in, err = s.Keepalive(ctx, "web", api.Lease{TTLMS: 60000})
+	s.must("a lease of what is on disk", in, err, api.PhaseRunning)
+	in, err = s.Stop(ctx, "web")
+	if s.must("stop", in, err, api.PhaseStopped); in.LeaseHeld {
+		s.Errorf("stopped: %+v", in.Leased)
+	}
+	_, err = s.Keepalive(ctx, "web", api.Lease{})
+	s.wantCode("a lease of what is at rest", err, api.BadState)
 }
 
 func (s suite) pausedIsResumed() {

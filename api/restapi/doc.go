@@ -16,6 +16,8 @@
 //	POST   /v1/instances/{id}/pause     pause            200 instance + "status"
 //	POST   /v1/instances/{id}/hibernate hibernate        200 instance + "status"
 //	POST   /v1/instances/{id}/resume    resume           200 instance + "status"
+//	PUT    /v1/instances/{id}/lease     lease            200 instance + "status"
+//	DELETE /v1/instances/{id}/lease     release          200 instance + "status"
 //	POST   /v1/instances/{id}/rename    {"handle":NAME}  200 instance + "status"
 //	GET    /v1/instances/{id}/wait      [?until=UNTIL]   200 instance
 //	POST   /v1/instances/prune          ?older_than=AGE  200 {"pruned":N,"ids":[ID]}

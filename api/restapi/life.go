@@ -31,6 +31,8 @@ func (s *Server) lifeRoutes() map[string]http.HandlerFunc {
 		"POST /v1/instances/{id}/pause":     s.verb("paused", api.Aegis.Pause),
 		"POST /v1/instances/{id}/hibernate": s.verb("hibernated", api.Aegis.Hibernate),
 		"POST /v1/instances/{id}/resume":    s.verb("running", api.Aegis.Resume),
+		"PUT /v1/instances/{id}/lease":      s.keepalive,
+		"DELETE /v1/instances/{id}/lease":   s.verb("released", api.Aegis.Release),
 		"POST /v1/instances/{id}/rename":    s.rename,
 		"GET /v1/instances/{id}/wait":       s.wait,
 		"POST /v1/instances/prune":          s.prune,
@@ -61,6 +63,15 @@ func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
 	}
 	in, err := s.aegis.Rename(r.Context(), r.PathValue("id"), req.Handle)
 	s.reply(w, http.StatusOK, answer{"renamed", &in}, err)
+}
+
+func (s *Server) keepalive(w http.ResponseWriter, r *http.Request) {
+	var lease api.Lease
+	if !s.decode(w, r, &lease) {
+		return
+	}
+	in, err := s.aegis.Keepalive(r.Context(), r.PathValue("id"), lease)
+	s.reply(w, http.StatusOK, answer{"kept", &in}, err)
 }
 
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
@@ -130,6 +141,16 @@ func (c *Client) Hibernate(ctx context.Context, ref string) (in api.Instance, er
 // Resume implements api.Aegis.
 func (c *Client) Resume(ctx context.Context, ref string) (in api.Instance, err error) {
 	return in, c.call(ctx, http.MethodPost, instance(ref, "/resume"), nil, &in)
+}
+
+// Keepalive implements api.Aegis.
+func (c *Client) Keepalive(ctx context.Context, ref string, lease api.Lease) (in api.Instance, err error) {
+	return in, c.call(ctx, http.MethodPut, instance(ref, "/lease"), lease, &in)
+}
+
+// Release implements api.Aegis.
+func (c *Client) Release(ctx context.Context, ref string) (in api.Instance, err error) {
+	return in, c.call(ctx, http.MethodDelete, instance(ref, "/lease"), nil, &in)
 }
 
 // Rename implements api.Aegis.

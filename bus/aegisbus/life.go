@@ -23,6 +23,7 @@ func (s *Server) verbs() map[string]verb {
 	return map[string]verb{
 		"Restart": s.aegis.Restart, "Enable": s.aegis.Enable, "Disable": s.aegis.Disable,
 		"Pause": s.aegis.Pause, "Resume": s.aegis.Resume, "Hibernate": s.aegis.Hibernate,
+		"Release": s.aegis.Release,
 	}
 }
 
@@ -38,6 +39,10 @@ func (s *Server) lifeMethods() bus.Methods {
 	maps.Copy(m, bus.Methods{
 		"RenameInstance": func(ctx context.Context, _ *bus.Request, ref, handle string) (bus.Dict, error) {
 			in, err := s.aegis.Rename(ctx, ref, handle)
+			return dict(in, err)
+		},
+		"KeepaliveInstance": func(ctx context.Context, _ *bus.Request, ref string, micros uint64, reason string) (bus.Dict, error) {
+			in, err := s.aegis.Keepalive(ctx, ref, lease(micros, reason))
 			return dict(in, err)
 		},
 		"DescribeInstances": s.describe,
@@ -63,10 +68,19 @@ func (s *Server) withLifeOf(id string, m bus.Methods) bus.Methods {
 		_, err := s.aegis.Rename(ctx, id, handle)
 		return err
 	}
+	m["Keepalive"] = func(ctx context.Context, _ *bus.Request, micros uint64, reason string) error {
+		_, err := s.aegis.Keepalive(ctx, id, lease(micros, reason))
+		return err
+	}
 	m["Wait"] = func(ctx context.Context, r *bus.Request, until string) (bus.Dict, error) {
 		return s.wait(ctx, r, id, until)
 	}
 	return m
+}
+
+// lease is one of so many microseconds, rounded up to what the API counts in.
+func lease(micros uint64, reason string) api.Lease {
+	return api.Lease{TTLMS: int64(micros/1000 + min(micros%1000, 1)), Reason: reason}
 }
 
 // describe is the list as text, which costs a tenth of its structures.
@@ -140,6 +154,25 @@ func (c *Client) slowly(ctx context.Context, member, ref string) (api.Instance, 
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	return c.instance(ctx, member, ref)
+}
+
+// Keepalive implements api.Aegis.
+func (c *Client) Keepalive(ctx context.Context, ref string, lease api.Lease) (in api.Instance, err error) {
+	if lease.TTLMS < 0 {
+		return in, api.Errorf(api.InvalidArgument, "ttl_ms %d: expected 0 or more", lease.TTLMS)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var d bus.Dict
+	if err := c.call(ctx, "KeepaliveInstance", bus.Args{ref, uint64(lease.TTLMS) * 1000, lease.Reason}, &d); err != nil {
+		return in, err
+	}
+	return in, fromDict(d, &in)
+}
+
+// Release implements api.Aegis.
+func (c *Client) Release(ctx context.Context, ref string) (api.Instance, error) {
+	return c.instance(ctx, "ReleaseInstance", ref)
 }
 
 // Rename implements api.Aegis.

@@ -22,7 +22,7 @@ until it is deleted. NAME is its handle or its id.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.instanceStart(), a.instanceList(), a.instanceInfo(), a.instanceWait(), a.instanceRename(), a.instancePrune(),
-		a.instanceSecrets(), a.instanceExpose(), a.instanceUnexpose())
+		a.instanceSecrets(), a.instanceExpose(), a.instanceUnexpose(), a.instanceKeepalive())
 	for _, v := range verbs {
 		cmd.AddCommand(a.instanceVerb(v))
 	}

@@ -88,6 +88,14 @@ func (f *livingAegis) Hibernate(_ context.Context, ref string) (api.Instance, er
 	return f.find("hibernate", ref)
 }
 
+func (f *livingAegis) Keepalive(_ context.Context, ref string, l api.Lease) (api.Instance, error) {
+	return f.find(fmt.Sprintf("keepalive %d %q of", l.TTLMS, l.Reason), ref)
+}
+
+func (f *livingAegis) Release(_ context.Context, ref string) (api.Instance, error) {
+	return f.find("release", ref)
+}
+
 func (f *livingAegis) Resume(_ context.Context, ref string) (api.Instance, error) {
 	return f.find("resume", ref)
 }
@@ -161,6 +169,9 @@ func TestInstanceVerbs(t *testing.T) {
 		{"instance pause web", 0, "Instance web paused\n", "", []string{"pause web"}},
 		{"instance resume -q web", 0, "", "", []string{"resume web"}},
 		{"instance rename web www", 0, "Instance web renamed to www\n", "", []string{"rename to www web"}},
+		{"instance keepalive web", 0, "Instance web is kept awake for 30s\n", "", []string{`keepalive 30000 "" of web`}},
+		{"instance keepalive --for 1h30m --reason build web", 0, "Instance web is kept awake for 1h30m0s\n", "", []string{`keepalive 5400000 "build" of web`}},
+		{"instance keepalive web --release", 0, "Instance web may sleep\n", "", []string{"release web"}},
 		{"instance prune", 0, "Pruned 2 stopped instance(s)\n", "", []string{"prune false 168h0m0s"}},
 		{"instance prune --stopped-older-than 90m -q", 0, "inst-8\ninst-9\n", "", []string{"prune false 1h30m0s"}},
 		{"instance prune --stopped-older-than 0s -o json", 0, "[\n  \"inst-8\",\n  \"inst-9\"\n]\n", "", []string{"prune false 0s"}},
@@ -194,12 +205,15 @@ func TestInstanceUsage(t *testing.T) {
 	home(t)
 	for line, want := range map[string]string{
 		"instance":          "",
-		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, expose, hibernate, info, list, pause, prune, rename, restart, resume, secrets, start, stop, unexpose, wait`,
+		"instance burn":     `unknown command "burn": expected one of delete, disable, enable, expose, hibernate, info, keepalive, list, pause, prune, rename, restart, resume, secrets, start, stop, unexpose, wait`,
 		"instance stop":     "no name: expected names or ids of instances, such as: aegis instance stop web",
 		"instance info":     "no name: ",
 		"instance info a b": `unexpected argument "b"`,
 		"instance rename a": "expected the name or id of an instance and its new name",
 		"instance prune --stopped-older-than never": `age "never": expected a length of time such as 90m, 24h or 7d`,
+		"instance keepalive --release --for 1m web": "leave --for and --reason out",
+		"instance keepalive --for -1s web":          "--for: expected a length of time above 0",
+		"instance keepalive":                        "no name: ",
 		"instance wait --until dawn web":            "expected stopped, running or gone",
 		"instance list -o xml":                      "expected text, wide, json, yaml or name",
 		"instance list --running --stopped":         "both --running and --stopped",

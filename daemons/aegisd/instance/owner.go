@@ -210,6 +210,7 @@ func (o *owner) publish() {
 		Workspace: o.spec.Workspace, NetworkSpec: o.spec.NetworkSpec,
 		UpdatedAt: timeOr(st.Updated, o.rec.Created), LastActiveAt: timeOr(st.Active, o.rec.Created),
 		ActiveConnections: o.connections(), Reach: o.reach(), Sleep: o.sleepNow(),
+		Leased: o.leased(),
 	})
 	name := firstOf(st.Sleep.Origin, st.Machine)
 	o.network.Store(&name)

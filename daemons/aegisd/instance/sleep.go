@@ -19,6 +19,7 @@ const (
 	rungPause
 	rungHibernate
 	rungSpent  // what its programs do has kept it awake for long enough
+	rungLease  // a lease ends
 	rungExpire // its program is out of time
 )
 
@@ -122,6 +123,8 @@ func (o *owner) holders() (all []string) {
 	say(len(o.execs) > 0, "clients of execs and copies: %d", len(o.execs))
 	say(o.boot != nil && o.boot.heirs > 0, "programs of clients that were there before aegisd was restarted")
 	say(o.calls.Load() > 0, "a request to its guest is under way")
+	lease := o.leaseUse()
+	say(lease != "", "%s", lease)
 	return all
 }
 
@@ -162,6 +165,9 @@ func (o *owner) nextRung() (rung, time.Time) {
 	s, b := &o.sleep, o.boot
 	if b == nil && s.phase == api.PhaseHibernated && o.spec.TimeoutMS > 0 && o.rec.Status.Started != nil {
 		return rungExpire, o.rec.Status.Started.Add(time.Duration(o.spec.TimeoutMS) * time.Millisecond)
+	}
+	if until, _ := o.lent(); !until.IsZero() {
+		return rungLease, until
 	}
 	if b == nil || !b.up || b.outcome != nil || b.turn != nil || o.removing || s.asking || s.since.IsZero() {
 		return rungNone, time.Time{}
@@ -234,6 +240,8 @@ func (o *owner) onAlarm(a *alarm) {
 	switch b := o.boot; {
 	case a.rung == rungExpire:
 		o.svc.tasks.Go(func() { _ = o.turnTo(o.svc.ctx, api.PhaseRunning, "its program is out of time") })
+	case a.rung == rungLease: // the clock was set back a little
+		o.considerSleep()
 	case a.rung == rungHibernate:
 		o.fallAsleep(b, api.PhaseHibernated, "")
 	case a.rung == rungSpent:

@@ -49,6 +49,8 @@ var migrations = []string{
 	ALTER TABLE instances ADD COLUMN active_ns INTEGER`,
 	// 5: how an instance sleeps, a document; empty for one that does not.
 	`ALTER TABLE instances ADD COLUMN sleep TEXT NOT NULL DEFAULT ''`,
+	// 6: until when a client wants it awake, a document; empty without.
+	`ALTER TABLE instances ADD COLUMN lease TEXT NOT NULL DEFAULT ''`,
 }
 
 // migrate applies what is missing. The version is SQLite's user_version,

@@ -43,6 +43,7 @@ type Status struct {
 	// instance last; nil where an older version did not tell.
 	Updated, Active *time.Time
 	Sleep           Sleep
+	Lease           Lease
 }
 
 // document wraps a spec in the database, so that a later version can tell
@@ -62,8 +63,8 @@ func (s *Store) Insert(ctx context.Context, r Record) error {
 	}
 	const query = `INSERT INTO instances (id, handle, spec, owner_uid, created_ns,
 		phase, enabled, generation, machine, host_boot, attached, digest, last_error,
-		exit_code, exit_signal, started_ns, stopped_ns, revival, updated_ns, active_ns, sleep)
-		VALUES (?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		exit_code, exit_signal, started_ns, stopped_ns, revival, updated_ns, active_ns, sleep, lease)
+		VALUES (?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	args := append([]any{r.ID, r.Spec.Handle, string(doc), r.OwnerUID, r.Created.UnixNano()}, r.Status.columns()...)
 	return s.inTx(ctx, "creating instance "+r.ID, func(tx *sql.Tx) error {
 		var taken string
@@ -88,7 +89,7 @@ func (st *Status) columns() []any {
 	return []any{
 		string(st.Phase), st.Enabled, int64(st.Generation), st.Machine, st.HostBoot,
 		st.Attached, st.Digest, st.LastError, code, st.ExitSignal, nanos(st.Started), nanos(st.Stopped),
-		column(st.Revival), nanos(st.Updated), nanos(st.Active), column(st.Sleep),
+		column(st.Revival), nanos(st.Updated), nanos(st.Active), column(st.Sleep), column(st.Lease),
 	}
 }
 
@@ -96,7 +97,7 @@ func (st *Status) columns() []any {
 func (s *Store) Update(ctx context.Context, id string, st Status) error {
 	const query = `UPDATE instances SET phase = ?, enabled = ?, generation = ?,
 		machine = ?, host_boot = ?, attached = ?, digest = ?, last_error = ?,
-		exit_code = ?, exit_signal = ?, started_ns = ?, stopped_ns = ?, revival = ?, updated_ns = ?, active_ns = ?, sleep = ? WHERE id = ?`
+		exit_code = ?, exit_signal = ?, started_ns = ?, stopped_ns = ?, revival = ?, updated_ns = ?, active_ns = ?, sleep = ?, lease = ? WHERE id = ?`
 	return s.inTx(ctx, "updating instance "+id, func(tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, query, append(st.columns(), id)...)
 		if err != nil {
@@ -121,7 +122,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 func (s *Store) All(ctx context.Context) ([]Record, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT id, spec, owner_uid, created_ns, phase, enabled,
 		generation, machine, host_boot, attached, digest, last_error, exit_code, exit_signal,
-		started_ns, stopped_ns, revival, updated_ns, active_ns, sleep FROM instances ORDER BY created_ns, id`)
+		started_ns, stopped_ns, revival, updated_ns, active_ns, sleep, lease FROM instances ORDER BY created_ns, id`)
 	if err != nil {
 		return nil, fmt.Errorf("reading instances: %w", translate(err))
 	}
@@ -143,13 +144,13 @@ func (s *Store) All(ctx context.Context) ([]Record, error) {
 func scan(rows *sql.Rows) (Record, error) {
 	var r Record
 	var doc document
-	var text, revival, sleep string
+	var text, revival, sleep, lease string
 	var created int64
 	var code, started, stopped, updated, active sql.NullInt64
 	st := &r.Status
 	err := rows.Scan(&r.ID, &text, &r.OwnerUID, &created, &st.Phase, &st.Enabled,
 		&st.Generation, &st.Machine, &st.HostBoot, &st.Attached, &st.Digest, &st.LastError,
-		&code, &st.ExitSignal, &started, &stopped, &revival, &updated, &active, &sleep)
+		&code, &st.ExitSignal, &started, &stopped, &revival, &updated, &active, &sleep, &lease)
 	if err != nil {
 		return r, err
 	}
@@ -159,7 +160,8 @@ func scan(rows *sql.Rows) (Record, error) {
 	if doc.Version != documentVersion {
 		return r, fmt.Errorf("instance %s: its spec has version %d, expected %d", r.ID, doc.Version, documentVersion)
 	}
-	if err := errors.Join(readColumn(revival, "its restarts", &st.Revival), readColumn(sleep, "its sleep", &st.Sleep)); err != nil {
+	if err := errors.Join(readColumn(revival, "its restarts", &st.Revival), readColumn(sleep, "its sleep", &st.Sleep),
+		readColumn(lease, "its lease", &st.Lease)); err != nil {
 		return r, fmt.Errorf("instance %s: %w", r.ID, err)
 	}
 	r.Spec, r.Created = doc.Spec, time.Unix(0, created).UTC()

@@ -21,3 +21,10 @@ type Sleep struct {
 	// told of it.
 	Unaware bool `json:"unaware,omitempty"`
 }
+
+// Lease is a client's word that an instance is needed. It is zero without one
+// and after a start.
+type Lease struct {
+	Until  *time.Time `json:"until,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+}
