@@ -13,7 +13,8 @@ import (
 	"github.com/xfeldman/aegisvm/tests/testbed"
 )
 
-// inAWorld runs a test on hosts that have an internet of their own.
+// inAWorld runs a test on hosts that have an internet of their own, on both at
+// once.
 func inAWorld(t *testing.T, test func(t *testing.T, h *testbed.Host)) {
 	inWorlds(t, func(t *testing.T, h *testbed.Host, _ *nettest.World) {
 		up(t, h)
@@ -42,6 +43,7 @@ func inWorlds(t *testing.T, test func(t *testing.T, h *testbed.Host, w *nettest.
 		"system":     testbed.System,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := host(t)
 			test(t, h, nettest.Open(t, h.NetNS).World())
 		})
