@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/xfeldman/aegisvm/vmm"
+	"github.com/xfeldman/aegisvm/vmm/monitor"
 )
 
 // errMigration is wrapped when QEMU gave up saving or loading.
@@ -43,7 +44,7 @@ func (m *machine) Snapshot(ctx context.Context, s vmm.Snapshot) error {
 		if m.memory == nil {
 			return s.Memory.Truncate(0)
 		}
-		return copySparse(ctx, s.Memory, m.memory)
+		return monitor.CopySparse(ctx, s.Memory, m.memory)
 	})
 	if err != nil {
 		return fmt.Errorf("snapshotting: %w", err)
