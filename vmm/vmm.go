@@ -60,6 +60,9 @@ type Plan struct {
 	Console *os.File
 	// Dir is the machine's own directory, for sockets of the driver.
 	Dir string
+	// MemoryDir is a file system in memory that is the machine's own, for a
+	// driver that must name the file of the guest's memory; empty means Dir.
+	MemoryDir string
 	// Restore starts the machine from a snapshot instead of a boot. It is
 	// paused then, as it was when that was taken.
 	Restore *Snapshot

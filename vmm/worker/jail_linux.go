@@ -268,6 +268,7 @@ func (j *jailer) landlock() error {
 		landlock.RODirs("/usr", "/bin", "/sbin", "/lib", "/lib64", "/nix", jailDir, "/proc").IgnoreIfMissing(),
 		landlock.ROFiles("/etc/ld.so.cache").IgnoreIfMissing(),
 		landlock.RWDirs(jailRun),
+		landlock.RWDirs(jailMemory).IgnoreIfMissing(),
 		landlock.RWDirs("/dev").WithIoctlDev(),
 	}
 	for n, d := range j.plan.Disks { // a rule is for the file, not for this name

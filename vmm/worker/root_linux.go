@@ -14,8 +14,9 @@ import (
 
 // Places in the jail.
 const (
-	jailDir = "/aegis" // the worker, the monitor and the guest's kernel
-	jailRun = "/run"   // the machine's run directory
+	jailDir    = "/aegis"  // the worker, the monitor and the guest's kernel
+	jailRun    = "/run"    // the machine's run directory
+	jailMemory = "/memory" // the guest's memory, for a monitor that knows it by name
 )
 
 // newRoot is where the jail's root is built before it takes the place of /:
@@ -79,6 +80,12 @@ func (j *jailer) root() error {
 	}
 	if err := mountProc(); err != nil {
 		return err
+	}
+	if j.plan.Driver != driverOfDescriptors {
+		if err := mountMemory(j.plan.MemoryMiB); err != nil {
+			return err
+		}
+		inside.MemoryDir = jailMemory
 	}
 	return j.pivot(inside)
 }
@@ -189,6 +196,20 @@ func mountProc() error {
 	}
 	if err := unix.Mount("/proc", to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	return nil
+}
+
+// mountMemory mounts a file system with room for the guest's memory. It goes
+// with the jail, however that ends.
+func mountMemory(mib int) error {
+	to := newRoot + jailMemory
+	if err := os.Mkdir(to, 0o755); err != nil {
+		return fmt.Errorf("making room for %s: %w", jailMemory, err)
+	}
+	options := fmt.Sprintf("mode=1777,size=%dm,nr_inodes=16", mib+1)
+	if err := unix.Mount("tmpfs", to, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("mounting %s: %w", jailMemory, err)
 	}
 	return nil
 }

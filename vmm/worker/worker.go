@@ -53,6 +53,8 @@ type Plan struct {
 	ReadyTimeout time.Duration `json:"ready_timeout"`
 	// RunDir is the directory for the driver's sockets and the exit record.
 	RunDir string `json:"run_dir"`
+	// MemoryDir is the jail's place for the guest's memory, if it has one.
+	MemoryDir string `json:"memory_dir,omitempty"`
 	// Jail is nil where the caller is the jail: tests, in-process workers.
 	Jail *Jail `json:"jail,omitempty"`
 	// Cgroup has descriptor numbers that the first stage leaves to the
@@ -204,7 +206,8 @@ func (s *server) live(ctx context.Context) vmm.Exit {
 func (s *server) start(ctx context.Context) (vmm.Machine, error) {
 	p := vmm.Plan{
 		ID: s.plan.ID, Kernel: s.plan.Kernel, Initramfs: s.plan.Initramfs,
-		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir, NIC: s.files.Tap,
+		MemoryMiB: s.plan.MemoryMiB, VCPUs: s.plan.VCPUs, Console: s.files.Console, Dir: s.plan.RunDir,
+		MemoryDir: s.plan.MemoryDir, NIC: s.files.Tap,
 	}
 	for i, d := range s.plan.Disks {
 		p.Disks = append(p.Disks, vmm.Disk{Role: d.Role, ReadOnly: d.ReadOnly, File: s.files.Disks[i]})
