@@ -22,7 +22,60 @@ import (
 // name, and both must be able to from inside the jail.
 func TestAJailedMachineHasItsDisks(t *testing.T) {
 	m := open(t, realConfig(t))
-	disks := vmmtest.Real(t).Plan(t).Disks
+	spec := managertest.Spec("disks")
+	var kit *os.File
+	spec.Disks, kit = realDisks(t)
+	if _, err := m.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	writesKit(t, m, "disks", kit, "by the guest")
+}
+
+// TestAJailedMachineIsSavedAndGoesOn saves a machine and has another go on,
+// each in its jail.
+func TestAJailedMachineIsSavedAndGoesOn(t *testing.T) {
+	c := realConfig(t)
+	c.Keep = filepath.Join(t.TempDir(), "kept")
+	m := open(t, c)
+	spec := managertest.Spec("before")
+	var kit *os.File
+	spec.Disks, kit = realDisks(t)
+	if _, err := m.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	writesKit(t, m, "before", kit, "by the first")
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	must("pause", m.Pause(t.Context(), "before"))
+	saved, err := m.Snapshot(t.Context(), "before", "snap")
+	must("snapshot", err)
+	t.Logf("%s %s: %d KiB on disk of a guest of %d MiB", saved.Driver, saved.Version, saved.Bytes>>10, saved.MemoryMiB)
+	if saved.Bytes > int64(saved.MemoryMiB)<<20 {
+		t.Errorf("%d bytes on disk, of %d MiB", saved.Bytes, saved.MemoryMiB)
+	}
+	must("stop", m.Stop(t.Context(), "before"))
+	must("remove", m.Remove(t.Context(), "before"))
+	spec.ID, spec.Restore = "after", "snap"
+	info, err := m.Start(t.Context(), spec)
+	must("restore", err)
+	if info.State != vmm.StatePaused {
+		t.Errorf("restored: %+v", info)
+	}
+	must("resume", m.Resume(t.Context(), "after"))
+	writesKit(t, m, "after", kit, "by the other")
+	must("pause", m.Pause(t.Context(), "after"))
+	_, err = m.Snapshot(t.Context(), "after", "again")
+	must("snapshot of what was restored", err)
+}
+
+// realDisks are those of a machine with programs, and one that its user may
+// not open.
+func realDisks(t *testing.T) (disks []vmm.Disk, kit *os.File) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "kit")
 	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -31,17 +84,18 @@ func TestAJailedMachineHasItsDisks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kit.Close()
-	spec := managertest.Spec("disks")
-	spec.Disks = append(disks, vmm.Disk{Role: vmm.RoleKit, File: kit})
-	if _, err := m.Start(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	if code := runIn(t, m, "disks", "disk", "kit", "by the guest"); code != 0 {
+	t.Cleanup(func() { kit.Close() })
+	return append(vmmtest.Real(t).Plan(t).Disks, vmm.Disk{Role: vmm.RoleKit, File: kit}), kit
+}
+
+// writesKit has the guest write to a disk.
+func writesKit(t *testing.T, m *manager.Manager, id string, kit *os.File, words string) {
+	t.Helper()
+	if code := runIn(t, m, id, "disk", "kit", words); code != 0 {
 		t.Errorf("writing to the disk ended with %d", code)
 	}
-	head := make([]byte, 12)
-	if _, err := kit.ReadAt(head, 0); err != nil || string(head) != "by the guest" {
+	head := make([]byte, len(words))
+	if _, err := kit.ReadAt(head, 0); err != nil || string(head) != words {
 		t.Errorf("the disk starts with %q (%v)", head, err)
 	}
 }
@@ -64,11 +118,11 @@ func runIn(t *testing.T, m *manager.Manager, id string, argv ...string) int {
 	if _, err := g.SetIdentity(ctx, &identity); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Start(ctx, &proto.StartRequest{Id: "p", Argv: argv, Env: []string{"PATH=/bin"}, Cwd: "/"}); err != nil {
+	if _, err := g.Start(ctx, &proto.StartRequest{Id: id, Argv: argv, Env: []string{"PATH=/bin"}, Cwd: "/"}); err != nil {
 		t.Fatal(err)
 	}
 	status := connect(t, m, id, proto.PortStream)
-	if err := proto.WritePrelude(status, proto.Prelude{Kind: proto.Status, Process: "p"}); err != nil {
+	if err := proto.WritePrelude(status, proto.Prelude{Kind: proto.Status, Process: id}); err != nil {
 		t.Fatal(err)
 	}
 	end, err := proto.ReadStatus(status)

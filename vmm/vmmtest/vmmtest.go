@@ -27,6 +27,10 @@ type Harnessed struct {
 	// Kill ends the monitor as SIGKILL does; nil means to send that to
 	// Machine.Pid.
 	Kill func(m vmm.Machine)
+	// StreamsEnd says that a restored guest sees the connections of before end
+	// in order, as if the host had closed them: then the input of a program that
+	// was dialled is over.
+	StreamsEnd bool
 	// Patience is the longest wait for anything, default 60 s.
 	Patience time.Duration
 }
@@ -95,7 +99,7 @@ var cases = []testCase{
 	{name: "output waits for a slow reader and holds nobody else up", run: testBackPressure},
 	{name: "several processes stream at once", run: testManyStreams},
 	{name: "a terminal echoes, signals, is resized and ends", run: testTerminal},
-	{name: "a process ends with its client, a detached one does not", run: testLifetimes},
+	{name: "a process ends with its client and a detached one does not", run: testLifetimes},
 	{name: "kept output survives its connections", run: testKept},
 	{name: "files are copied both ways", run: testCopies},
 	{name: "disks are found by role and keep what is written", run: testDisks},
@@ -116,6 +120,7 @@ var cases = []testCase{
 	{name: "a monitor killed while it runs is noticed", run: testKilledRunning},
 	{name: "a guest that never rings is not ready and can be stopped", run: testNeverReady},
 	{name: "start with an ended context leaves nothing", run: testStartCancelled},
+	{name: "detached processes and files in memory survive a snapshot", run: testSnapshotDetached, snapshots: true},
 	{name: "processes and memory survive a snapshot", run: testSnapshot, snapshots: true},
 	{name: "two restores share no writable page", run: testRestoreTwice, snapshots: true},
 	{name: "a restore takes other disks of equal size", run: testRestoreDisks, snapshots: true},
