@@ -1,11 +1,13 @@
 // Package cloudhypervisor drives machines with Cloud Hypervisor, on Linux
 // with a usable KVM. It owns one cloud-hypervisor process per machine and the
-// sockets in the machine's directory; disks, kernel and initramfs are
+// sockets in the machine's directory; disks, kernel, initramfs and memory are
 // inherited descriptors. Cloud Hypervisor's own seccomp filter is on, and its
 // Landlock rules where the kernel has what they need.
 //
-// Start, connect, stop, the console and how a machine ended are here; pause
-// and snapshots are refused with vmm.ErrUnsupported.
+// The guest's memory is a file that the two processes share. So a snapshot is
+// Cloud Hypervisor's description of itself, which passes by the machine's
+// directory, and a copy of that file; a restore is a process whose file has
+// been filled, and whose description names its own files.
 package cloudhypervisor
 
 import (
@@ -64,7 +66,7 @@ func (d *Driver) Probe(ctx context.Context) (vmm.Support, error) {
 }
 
 func (d *Driver) look(ctx context.Context) (vmm.Support, error) {
-	s := vmm.Support{Driver: "cloudhypervisor", Accel: "kvm"}
+	s := vmm.Support{Driver: "cloudhypervisor", Accel: "kvm", Snapshots: true}
 	path, missing := d.find()
 	if missing != "" {
 		s.Missing = missing

@@ -15,8 +15,8 @@ import (
 	"github.com/xfeldman/aegisvm/vmm/monitor"
 )
 
-// muxer answers one dial on a socket as Cloud Hypervisor's vsock does.
-func muxer(t *testing.T, answer func(asked string, c *net.UnixConn)) string {
+// answering answers one dial on a socket as Cloud Hypervisor's vsock does.
+func answering(t *testing.T, answer func(asked string, c *net.UnixConn)) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "v.sock")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -40,7 +40,7 @@ func muxer(t *testing.T, answer func(asked string, c *net.UnixConn)) string {
 }
 
 func TestDialLeavesTheGuestsBytes(t *testing.T) {
-	path := muxer(t, func(asked string, c *net.UnixConn) { io.WriteString(c, "OK 1073741824\n"+asked) })
+	path := answering(t, func(asked string, c *net.UnixConn) { io.WriteString(c, "OK 1073741824\n"+asked) })
 	c, err := dial(t.Context(), path, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestDialTellsWhatWentWrong(t *testing.T) {
 		"a line of itself": {"\n", `answer ""`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := muxer(t, func(_ string, conn *net.UnixConn) { io.WriteString(conn, c.answer) })
+			path := answering(t, func(_ string, conn *net.UnixConn) { io.WriteString(conn, c.answer) })
 			if _, err := dial(t.Context(), path, 1024); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -73,11 +73,55 @@ func TestDialTellsWhatWentWrong(t *testing.T) {
 func TestDialEndsWithItsContext(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
-	path := muxer(t, func(string, *net.UnixConn) { <-hold })
+	path := answering(t, func(string, *net.UnixConn) { <-hold })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := dial(ctx, path, 1024); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestARestoredGuestIsDialledOnFreshPorts plays a muxer that counts.
+func TestARestoredGuestIsDialledOnFreshPorts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan string, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b := make([]byte, 100)
+			n, _ := c.Read(b)
+			asked <- string(b[:n])
+			if string(b[:n]) != "CONNECT 1\n" {
+				io.WriteString(c, "OK 1\n")
+			}
+			c.Close()
+		}
+	}()
+	m := newMuxer(path, []stream{{firstPort, 1024}, {firstPort + 1, 1024}, {firstPort + 3, 1025}})
+	for _, c := range []struct {
+		port uint32
+		want []string
+	}{
+		{1024, []string{"1", "1", "1024"}}, {1025, []string{"1", "1025"}}, {1024, []string{"1024"}}, {1025, []string{"1025"}},
+	} {
+		conn, err := m.dial(t.Context(), c.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		for _, want := range c.want {
+			if got := <-asked; got != "CONNECT "+want+"\n" {
+				t.Errorf("port %d: asked %q, want port %s", c.port, got, want)
+			}
+		}
 	}
 }
 
@@ -132,6 +176,21 @@ func TestVerdictFollowsTheEvents(t *testing.T) {
 	}
 }
 
+func TestARestoreIsToldByItsEvent(t *testing.T) {
+	v := verdict{restored: make(chan struct{})}
+	v.follow(strings.NewReader(event("vm", "restoring")+event("vm", "restored")+event("vm", "shutdown")), func() {})
+	select {
+	case <-v.restored:
+	default:
+		t.Error("the event is not told")
+	}
+	console := monitor.NewConsole(nil)
+	console.Copy(strings.NewReader(""))
+	if e := v.exit("", console, true); e.Reason != vmm.ReasonPoweroff {
+		t.Errorf("exit %+v", e)
+	}
+}
+
 func TestVersionIsRead(t *testing.T) {
 	for out, want := range map[string]int{
 		"cloud-hypervisor v53.0.0\nMigration Protocol Versions: 0\n": 53,
@@ -145,26 +204,39 @@ func TestVersionIsRead(t *testing.T) {
 	}
 }
 
-func TestCommandLineNamesTheDescriptorsOfTheChild(t *testing.T) {
+// wired is a machine with two disks and a network device.
+func wired() wiring {
 	f := func() *os.File { return new(os.File) }
-	w := wiring{
-		kernel: f(), initramfs: f(), events: f(), console: "/d/console.pipe", vsock: "/d/v.sock", landlock: true,
+	return wiring{
+		kernel: f(), initramfs: f(), events: f(), memory: f(), api: f(),
+		console: "/d/console.pipe", vsock: "/d/v.sock", saved: "/d/saved", landlock: true,
 		disks: []vmm.Disk{{Role: vmm.RoleImage, ReadOnly: true, File: f()}, {Role: vmm.RoleOwn, File: f()}},
 		nic:   f(),
 	}
-	argv, files := commandLine(vmm.Plan{ID: "m", MemoryMiB: 512, VCPUs: 2}, w)
-	got := strings.Join(argv, " ")
+}
+
+func TestCommandLineNamesTheDescriptorsOfTheChild(t *testing.T) {
+	w := wired()
+	at, files := w.inherit()
+	got := strings.Join(commandLine(vmm.Plan{ID: "m", MemoryMiB: 512, VCPUs: 2}, w, at), " ")
 	for _, want := range []string{
-		"--kernel /proc/self/fd/3 --initramfs /proc/self/fd/4 ", "--cpus boot=2 --memory size=512M ", "--event-monitor fd=5 ",
-		"--disk path=/proc/self/fd/6,image_type=raw,serial=image,id=image,readonly=on,sparse=off ",
-		"--disk path=/proc/self/fd/7,image_type=raw,serial=own,id=own", " --landlock",
-		" --net fd=8,mac=02:ae:91:50:00:02,id=net ",
+		"--kernel /proc/self/fd/3 --initramfs /proc/self/fd/4 ", "--cpus boot=2 --memory size=0 ",
+		"--memory-zone id=memory,size=512M,file=/proc/self/fd/5,shared=on ",
+		"--api-socket fd=6 --event-monitor fd=7 ", " --landlock --landlock-rules path=/d/saved,access=rw ",
+		"--disk path=/proc/self/fd/8,image_type=raw,serial=image,id=image,readonly=on,sparse=off ",
+		"--disk path=/proc/self/fd/9,image_type=raw,serial=own,id=own",
+		" --net fd=10,mac=02:ae:91:50:00:02,id=net ",
 	} {
 		if !strings.Contains(got+" ", want) {
 			t.Errorf("%q is not in %q", want, got)
 		}
 	}
-	if len(files) != 6 {
-		t.Errorf("%d files are inherited, want 6", len(files))
+	if len(files) != 8 {
+		t.Errorf("%d files are inherited, want 8", len(files))
+	}
+	got = strings.Join(commandLine(vmm.Plan{ID: "m", Restore: &vmm.Snapshot{}}, w, at), " ")
+	const want = "--api-socket fd=6 --event-monitor fd=7 --seccomp true --landlock --restore source_url=file:///d/saved,net_fds=[net@[10]]"
+	if got != want {
+		t.Errorf("a restore has %q, want %q", got, want)
 	}
 }

@@ -15,6 +15,7 @@ type verdict struct {
 	mu                          sync.Mutex
 	stopped, booted, rebooting  bool
 	guestPanicked, fellShutDown bool
+	restored                    chan struct{} // closed when a snapshot is loaded
 }
 
 func (v *verdict) stop() {
@@ -49,6 +50,11 @@ func (v *verdict) event(name string) bool {
 	switch name {
 	case "vm/booted":
 		v.booted = true
+	case "vm/restored":
+		if !v.booted {
+			v.booted = true
+			close(v.restored)
+		}
 	case "vm/shutdown":
 		v.fellShutDown = true
 	case "guest/panic":

@@ -2,6 +2,7 @@ package cloudhypervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/xfeldman/aegisvm/vmm"
@@ -14,6 +15,11 @@ type machine struct {
 	wires   *wires
 	console *monitor.Console
 	verdict verdict
+	control *control
+	muxer   *muxer
+
+	acting chan struct{} // holds a token while nobody acts on the machine
+	paused bool          // guarded by the token
 
 	ready, done chan struct{}
 	exit        vmm.Exit // written before done is closed
@@ -25,18 +31,38 @@ var _ vmm.Machine = (*machine)(nil)
 // end with the child.
 func newMachine(c *monitor.Process, w *wires) *machine {
 	m := &machine{
-		child: c, wires: w, console: monitor.NewConsole(w.log),
+		child: c, wires: w, console: monitor.NewConsole(w.log), control: newControl(w.api),
+		muxer:   newMuxer(w.theirs.vsock, w.stale),
+		verdict: verdict{restored: make(chan struct{})}, acting: make(chan struct{}, 1),
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
+	m.acting <- struct{}{}
 	followed := make(chan struct{})
 	go m.console.Copy(w.console)
 	go func() {
 		defer close(followed)
 		m.verdict.follow(w.events, c.Kill)
 	}()
-	go m.answerDoorbell()
 	go m.supervise(followed)
 	return m
+}
+
+// begin waits for a restored machine; one that boots rings.
+func (m *machine) begin(ctx context.Context, restored bool) error {
+	if !restored {
+		go m.answerDoorbell()
+		return nil
+	}
+	select {
+	case <-m.verdict.restored:
+		m.paused = true
+		close(m.ready)
+		return nil
+	case <-m.done:
+		return fmt.Errorf("loading the snapshot: %w", errors.New(m.Exit().Detail))
+	case <-ctx.Done():
+		return fmt.Errorf("loading the snapshot: %w", ctx.Err())
+	}
 }
 
 // answerDoorbell waits for the first ring; the end of the machine closes the
@@ -56,6 +82,7 @@ func (m *machine) supervise(followed <-chan struct{}) {
 	m.wires.held.Close() // ends the console
 	<-followed
 	m.exit = m.verdict.exit(m.child.Death(), m.console, m.isReady())
+	m.control.close()
 	m.wires.closeOurs()
 	close(m.done)
 }
@@ -97,7 +124,7 @@ func (m *machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
 	if !m.isReady() {
 		return nil, fmt.Errorf("connecting to port %d: the guest is not ready", port)
 	}
-	c, err := dial(ctx, m.wires.theirs.vsock, port)
+	c, err := m.muxer.dial(ctx, port)
 	if err == nil {
 		return c, nil
 	}
@@ -105,22 +132,6 @@ func (m *machine) Connect(ctx context.Context, port uint32) (vmm.Conn, error) {
 		err = ended
 	}
 	return nil, fmt.Errorf("connecting to port %d: %w", port, err)
-}
-
-// Pause is not supported.
-func (m *machine) Pause(context.Context) error { return m.later("pausing") }
-
-// Resume is not supported.
-func (m *machine) Resume(context.Context) error { return m.later("resuming") }
-
-// Snapshot is not supported.
-func (m *machine) Snapshot(context.Context, vmm.Snapshot) error { return m.later("snapshotting") }
-
-func (m *machine) later(what string) error {
-	if err := m.alive(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return fmt.Errorf("%s with cloud-hypervisor: %w: machines of qemu can (AEGIS_VMM=qemu)", what, vmm.ErrUnsupported)
 }
 
 // Stop kills the process.
