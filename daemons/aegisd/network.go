@@ -7,6 +7,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/netd/host"
+	"github.com/xfeldman/aegisvm/netd/lease"
 	"github.com/xfeldman/aegisvm/router/dns"
 	"github.com/xfeldman/aegisvm/vmm/manager"
 )
@@ -23,7 +24,7 @@ type ownNetwork struct {
 // openNetwork gives machines networks where our rights and the host allow it,
 // or says why not: then machines have none.
 func openNetwork(ctx context.Context, o options, log *slog.Logger) (ownNetwork, string) {
-	deaf := dns.CanListen(ctx, host.DefaultPools[0].Addr().Next())
+	deaf := dns.CanListen(ctx, lease.DefaultPools[0].Addr().Next())
 	if deaf != nil {
 		log.Warn("guests have no resolver", "error", deaf)
 	}

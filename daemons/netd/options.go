@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/xfeldman/aegisvm/netd/host"
+	"github.com/xfeldman/aegisvm/netd/lease"
 	"github.com/xfeldman/aegisvm/netd/netbus"
 )
 
@@ -43,5 +43,5 @@ func parse(args []string) (o options, err error) {
 		}
 		o.pools = append(o.pools, p)
 	}
-	return o, host.CheckPools(o.pools)
+	return o, lease.CheckPools(o.pools)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/lease"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/policy"
 	"github.com/xfeldman/aegisvm/netd/tap"
@@ -21,7 +22,7 @@ import (
 // Network is the Network of this host.
 type Network struct {
 	options Options
-	records records
+	records lease.Records
 	table   *nft.Table
 	log     *slog.Logger
 
@@ -48,19 +49,19 @@ var _ netd.Network = (*Network)(nil)
 func Open(ctx context.Context, o Options) (*Network, error) {
 	o.Pools = slices.Clone(o.Pools)
 	if len(o.Pools) == 0 {
-		o.Pools = DefaultPools
+		o.Pools = lease.DefaultPools
 	}
-	if err := CheckPools(o.Pools); err != nil {
+	if err := lease.CheckPools(o.Pools); err != nil {
 		return nil, err
 	}
 	n := &Network{
-		options: o, records: records{o.Dir}, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With("component", "netd"),
+		options: o, records: lease.Records{Dir: o.Dir}, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With("component", "netd"),
 		table: nft.New(nft.Config{Name: o.table(), Pools: o.Pools, DNS: o.DNS}), claims: claims{},
 	}
 	var err error
-	n.leases, err = n.records.read(func(file string, err error) { n.log.Error("a lease cannot be read", "file", file, "error", err) })
+	n.leases, err = n.records.Read(func(file string, err error) { n.log.Error("a lease cannot be read", "file", file, "error", err) })
 	if err == nil {
-		n.opened, err = n.records.readOpened()
+		n.opened, err = n.readOpened()
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err == nil {
@@ -128,8 +129,8 @@ func (n *Network) guest(l netd.Lease) nft.Guest {
 // Attach implements Network. The record comes first, then the rules; the tap
 // is made when everything that guards it is there.
 func (n *Network) Attach(ctx context.Context, machine string, p policy.Policy) (netd.Lease, error) {
-	if !machinePattern.MatchString(machine) {
-		return netd.Lease{}, api.Errorf(api.InvalidArgument, "machine %.40q: expected 1 to 32 of a-z, 0-9 and -", machine)
+	if err := lease.CheckMachine(machine); err != nil {
+		return netd.Lease{}, err
 	}
 	if err := p.Check(); err != nil {
 		return netd.Lease{}, err
@@ -139,9 +140,9 @@ func (n *Network) Attach(ctx context.Context, machine string, p policy.Policy) (
 	if _, there := n.leases[machine]; there {
 		return netd.Lease{}, api.Errorf(api.Exists, "machine %q has a network already", machine)
 	}
-	l, err := n.lease(machine, p)
+	l, err := n.newLease(machine, p)
 	if err == nil {
-		err = n.records.write(l)
+		err = n.records.Write(l)
 	}
 	if err != nil {
 		return netd.Lease{}, failure(ctx, "attaching machine "+machine, err)
@@ -155,8 +156,8 @@ func (n *Network) Attach(ctx context.Context, machine string, p policy.Policy) (
 	return l, nil
 }
 
-// lease chooses what a machine gets.
-func (n *Network) lease(machine string, p policy.Policy) (netd.Lease, error) {
+// newLease chooses what a machine gets.
+func (n *Network) newLease(machine string, p policy.Policy) (netd.Lease, error) {
 	all, ours, err := tap.Names(n.mark(""))
 	if err != nil {
 		return netd.Lease{}, err
@@ -165,11 +166,11 @@ func (n *Network) lease(machine string, p policy.Policy) (netd.Lease, error) {
 	if err != nil {
 		return netd.Lease{}, err
 	}
-	at, err := choose(n.options.Pools, n.used(), taken, n.claims.take)
+	at, err := lease.Choose(n.options.Pools, n.used(), taken, n.claims.take)
 	if err != nil {
 		return netd.Lease{}, err
 	}
-	l := netd.Lease{Machine: machine, Link: n.freeLink(all), Addr: at.addr, Gateway: at.gateway, Policy: p}
+	l := netd.Lease{Machine: machine, Link: n.freeLink(all), Addr: at.Addr, Gateway: at.Gateway, Policy: p}
 	if n.options.DNS {
 		l.Resolver = l.Gateway
 	}
@@ -230,13 +231,13 @@ func (n *Network) SetPolicy(ctx context.Context, machine string, p policy.Policy
 	}
 	after := before
 	after.Policy = p
-	if err := n.records.write(after); err != nil {
+	if err := n.records.Write(after); err != nil {
 		return failure(ctx, "changing the policy of machine "+machine, err)
 	}
 	n.leases[machine] = after
 	if err := n.table.Put(n.guest(after)); err != nil {
 		n.leases[machine] = before
-		return failure(ctx, "changing the policy of machine "+machine, errors.Join(err, n.records.write(before)))
+		return failure(ctx, "changing the policy of machine "+machine, errors.Join(err, n.records.Write(before)))
 	}
 	return failure(ctx, "changing the policy of machine "+machine, n.table.Unpin(n.guest(after)))
 }
@@ -275,7 +276,7 @@ func (n *Network) detach(machine string) error {
 	} else if err := n.table.Drop(n.guest(l)); err != nil {
 		return err
 	}
-	if err := n.records.remove(machine); err != nil {
+	if err := n.records.Remove(machine); err != nil {
 		return err
 	}
 	delete(n.leases, machine)

@@ -22,7 +22,7 @@ type Options struct {
 	// system's.
 	Owner string
 	// Pools are the networks that guests get addresses from; nil means
-	// DefaultPools.
+	// lease.DefaultPools.
 	Pools []netip.Prefix
 	// DNS says that somebody answers at port 53 of every gateway.
 	DNS bool

@@ -71,7 +71,7 @@ func (n *Network) openLinks() error {
 		return err
 	}
 	if !slices.Equal(want, n.opened) {
-		if err := n.records.writeOpened(want); err != nil {
+		if err := n.writeOpened(want); err != nil {
 			return err
 		}
 		n.opened = want
@@ -143,7 +143,7 @@ func (n *Network) closeLinks() error {
 		}
 	}
 	n.opened = nil
-	return n.records.writeOpened(nil)
+	return n.writeOpened(nil)
 }
 
 // watch follows routes and tables until Close: a new uplink must forward, and

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
 // Counter is what one rule has counted since the guest got its network.
@@ -21,7 +23,7 @@ func (t *Table) Counters(link string) ([]Counter, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := append(slices.Clone(wireCounters), guestCounters...)
+	order := append(slices.Clone(policy.WireCounters), policy.GuestCounters...)
 	slices.SortFunc(all[link], func(a, b Counter) int { return slices.Index(order, a.Name) - slices.Index(order, b.Name) })
 	return all[link], nil
 }
@@ -60,7 +62,7 @@ func counterOf(o nftables.Obj) (link string, c Counter, ok bool) {
 }
 
 // Denies tells whether a counter counts what was dropped.
-func (c Counter) Denies() bool { return c.Name != allowed }
+func (c Counter) Denies() bool { return c.Name != policy.Allowed }
 
 // Opened are the links that SetOpened has named.
 func (t *Table) Opened() (all []string, err error) {

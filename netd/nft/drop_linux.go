@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
+
+	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
 // Drop takes away all that is there of a guest whose link is gone. What is
@@ -40,10 +42,10 @@ func (t *Table) dropKnown(g Guest, wire bool) error {
 		}
 		c.DelSet(g.pinSet(t.inet))
 		c.DelSet(g.portPinSet(t.inet))
-		for _, name := range guestCounters {
+		for _, name := range policy.GuestCounters {
 			c.DeleteObject(t.object(t.inet, g.counter(name)))
 		}
-		for _, name := range wireCounters {
+		for _, name := range policy.WireCounters {
 			c.DeleteObject(t.object(t.netdev, g.counter(name)))
 		}
 		return nil

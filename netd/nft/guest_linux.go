@@ -22,37 +22,6 @@ type Guest struct {
 	Policy          policy.Policy
 }
 
-// The drops of a guest, by the name of their counters, in the order of their
-// rules. Drops tells what each is for.
-const (
-	dropMAC       = "mac"
-	dropARPMAC    = "arp-mac"
-	dropARPIP     = "arp-ip"
-	dropARPTarget = "arp-target"
-	dropIPv6      = "ipv6"
-	dropEtherType = "ethertype"
-	dropIP        = "ip"
-	dropEther     = "broadcast"
-	dropHost      = "host"
-	dropInbound   = "inbound"
-	dropFlood     = "flood"
-	dropLinkLocal = "link-local"
-	dropReserved  = "reserved"
-	dropGuests    = "guests"
-	dropPrivate   = "private"
-	dropResolver  = "resolver"
-	dropEgress    = "egress"
-	allowed       = "allowed"
-)
-
-// wireCounters are those of the netdev table, guestCounters of the inet one.
-var (
-	wireCounters  = []string{dropMAC, dropARPMAC, dropARPIP, dropARPTarget, dropIPv6, dropEtherType, dropIP, dropEther}
-	guestCounters = []string{
-		dropHost, dropInbound, dropFlood, dropLinkLocal, dropReserved, dropGuests, dropPrivate, dropResolver, dropEgress, allowed,
-	}
-)
-
 // maxFlows is how many connections of one guest the host keeps track of, of
 // the some hundred thousand that it can.
 const maxFlows = 4096
@@ -79,7 +48,7 @@ func (g Guest) dropFrame(name string, m match) rule {
 
 // accept is a rule that lets pass and counts.
 func (g Guest) accept(note string, m match) rule {
-	return rule{"allow " + note, append(m, count(g.counter(allowed)), verdict(expr.VerdictAccept))}
+	return rule{"allow " + note, append(m, count(g.counter(policy.Allowed)), verdict(expr.VerdictAccept))}
 }
 
 // wireRules are all that a frame must be, before anything else looks at it:
@@ -89,15 +58,15 @@ func (g Guest) wireRules() []rule {
 	addr, gw := g.Addr.As4(), g.Gateway.As4()
 	arp := etherType(expr.CmpOpEq, unix.ETH_P_ARP)
 	return []rule{
-		g.dropFrame(dropMAC, ether(etherFrom, expr.CmpOpNeq, g.MAC)),
-		g.dropFrame(dropARPMAC, all(arp, network(arpSenderMAC, expr.CmpOpNeq, g.MAC))),
-		g.dropFrame(dropARPIP, all(arp, network(arpSenderIP, expr.CmpOpNeq, addr[:]))),
-		g.dropFrame(dropARPTarget, all(arp, network(arpIP, expr.CmpOpNeq, gw[:]))),
+		g.dropFrame(policy.DropMAC, ether(etherFrom, expr.CmpOpNeq, g.MAC)),
+		g.dropFrame(policy.DropARPMAC, all(arp, network(arpSenderMAC, expr.CmpOpNeq, g.MAC))),
+		g.dropFrame(policy.DropARPIP, all(arp, network(arpSenderIP, expr.CmpOpNeq, addr[:]))),
+		g.dropFrame(policy.DropARPTarget, all(arp, network(arpIP, expr.CmpOpNeq, gw[:]))),
 		{"allow arp", append(arp, verdict(expr.VerdictAccept))},
-		g.dropFrame(dropIPv6, etherType(expr.CmpOpEq, unix.ETH_P_IPV6)),
-		g.dropFrame(dropEtherType, etherType(expr.CmpOpNeq, unix.ETH_P_IP)),
-		g.dropFrame(dropIP, network(ipFrom, expr.CmpOpNeq, addr[:])),
-		g.dropFrame(dropEther, ether(etherTo, expr.CmpOpNeq, g.GatewayMAC)),
+		g.dropFrame(policy.DropIPv6, etherType(expr.CmpOpEq, unix.ETH_P_IPV6)),
+		g.dropFrame(policy.DropEtherType, etherType(expr.CmpOpNeq, unix.ETH_P_IP)),
+		g.dropFrame(policy.DropIP, network(ipFrom, expr.CmpOpNeq, addr[:])),
+		g.dropFrame(policy.DropEther, ether(etherTo, expr.CmpOpNeq, g.GatewayMAC)),
 	}
 }
 
@@ -112,7 +81,7 @@ func (g Guest) inRules(b *base) []rule {
 		note := "host " + policy.Rule{Prefix: netip.PrefixFrom(g.Gateway, 32), Port: port}.String()
 		rules = append(rules, g.accept(note, all(gateway, toPort(b, port))))
 	}
-	return append(rules, g.drop(dropHost, nil))
+	return append(rules, g.drop(policy.DropHost, nil))
 }
 
 // fromRules are for what a guest sends elsewhere. Every packet meets them, not
@@ -121,20 +90,20 @@ func (g Guest) inRules(b *base) []rule {
 func (g Guest) fromRules(b *base) []rule {
 	flood := all(state(expr.CtStateBitNEW), match{&expr.Connlimit{Count: maxFlows, Flags: 1}})
 	rules := []rule{
-		g.drop(dropFlood, flood),
-		g.drop(dropLinkLocal, to(netip.MustParsePrefix("169.254.0.0/16"))),
-		g.drop(dropReserved, to(netip.MustParsePrefix("224.0.0.0/3"))),
-		g.drop(dropGuests, toNetworks(b.pools)),
+		g.drop(policy.DropFlood, flood),
+		g.drop(policy.DropLinkLocal, to(netip.MustParsePrefix("169.254.0.0/16"))),
+		g.drop(policy.DropReserved, to(netip.MustParsePrefix("224.0.0.0/3"))),
+		g.drop(policy.DropGuests, toNetworks(b.pools)),
 	}
 	rules = append(rules, g.allows(b, func(r policy.Rule) bool { return r.Private() })...)
-	rules = append(rules, g.drop(dropPrivate, toNetworks(b.private)))
+	rules = append(rules, g.drop(policy.DropPrivate, toNetworks(b.private)))
 	rules = append(rules, g.allows(b, func(r policy.Rule) bool { return r.Prefix.IsValid() && !r.Private() })...)
-	rules = append(rules, g.drop(dropResolver, toPorts(b, b.resolver)))
+	rules = append(rules, g.drop(policy.DropResolver, toPorts(b, b.resolver)))
 	if g.Policy.HasNames() {
 		rules = append(rules, g.pinRules(b)...)
 	}
 	rules = append(rules, g.allows(b, func(r policy.Rule) bool { return r.Internet })...)
-	return append(rules, g.drop(dropEgress, nil))
+	return append(rules, g.drop(policy.DropEgress, nil))
 }
 
 // allows are the rules of the policy of one kind.
@@ -184,7 +153,7 @@ const portRegister = 9
 func (g Guest) toRules() []rule {
 	return []rule{
 		{"allow reply", append(reply(), verdict(expr.VerdictAccept))},
-		g.drop(dropInbound, nil),
+		g.drop(policy.DropInbound, nil),
 	}
 }
 

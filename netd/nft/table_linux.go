@@ -14,6 +14,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+
+	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
 // LinkPrefix begins the name of every tap of ours, in every table.
@@ -118,7 +120,7 @@ func (t *Table) syncGuest(have *found, g Guest, there bool) error {
 // Put writes the chains of a guest, new or changed.
 func (t *Table) Put(g Guest) error {
 	return t.change("writing the rules of "+g.Link, func(c *nftables.Conn) error {
-		for _, name := range guestCounters {
+		for _, name := range policy.GuestCounters {
 			c.AddObj(t.object(t.inet, g.counter(name)))
 		}
 		for _, s := range []*nftables.Set{g.pinSet(t.inet), g.portPinSet(t.inet)} {
@@ -142,7 +144,7 @@ func (t *Table) Put(g Guest) error {
 // go with it.
 func (t *Table) Wire(g Guest) error {
 	return t.change("wiring "+g.Link, func(c *nftables.Conn) error {
-		for _, name := range wireCounters {
+		for _, name := range policy.WireCounters {
 			c.AddObj(t.object(t.netdev, g.counter(name)))
 		}
 		ch := t.wireChain(g)

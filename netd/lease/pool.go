@@ -1,4 +1,4 @@
-package host
+package lease
 
 import (
 	"net/netip"
@@ -30,13 +30,13 @@ func CheckPools(pools []netip.Prefix) error {
 	return nil
 }
 
-// place is an address of a guest and of its gateway.
-type place struct{ addr, gateway netip.Addr }
+// Place is an address of a guest and of its gateway.
+type Place struct{ Addr, Gateway netip.Addr }
 
-// choose finds a free place. The gateway is the first address of a pool and
+// Choose finds a free place. The gateway is the first address of a pool and
 // the same for all guests in it. used are the addresses of guests, taken the
 // networks that the host has routes to; claim tells whether the pool is ours.
-func choose(pools []netip.Prefix, used map[netip.Addr]bool, taken []netip.Prefix, claim func(netip.Prefix) bool) (place, error) {
+func Choose(pools []netip.Prefix, used map[netip.Addr]bool, taken []netip.Prefix, claim func(netip.Prefix) bool) (Place, error) {
 	for _, pool := range pools {
 		near := slices.DeleteFunc(slices.Clone(taken), func(t netip.Prefix) bool { return !t.Overlaps(pool) })
 		collides := func(a netip.Addr) bool {
@@ -48,10 +48,10 @@ func choose(pools []netip.Prefix, used map[netip.Addr]bool, taken []netip.Prefix
 		}
 		for addr := gateway.Next(); pool.Contains(addr); addr = addr.Next() {
 			if last := addr.As4()[3]; last != 0 && last != 255 && !used[addr] && !collides(addr) {
-				return place{addr, gateway}, nil
+				return Place{addr, gateway}, nil
 			}
 		}
 	}
-	return place{}, api.Errorf(api.LimitExceeded,
+	return Place{}, api.Errorf(api.LimitExceeded,
 		"no address is free for another guest in %v: the host has routes to them, or all are given away: configure another pool", pools)
 }

@@ -1,4 +1,7 @@
-package host
+// Package lease keeps what netd.Networks give to machines: the choice of an
+// address, and one small record per machine, from which whoever comes after a
+// process that was killed goes on. It touches no network.
+package lease
 
 import (
 	"encoding/json"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
 )
 
@@ -18,16 +22,25 @@ import (
 // and part of a link's mark.
 var machinePattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
-// records are the leases on disk, one file each, in the order in which they
+// CheckMachine refuses what is no machine's id.
+func CheckMachine(id string) error {
+	if !machinePattern.MatchString(id) {
+		return api.Errorf(api.InvalidArgument, "machine %.40q: expected 1 to 32 of a-z, 0-9 and -", id)
+	}
+	return nil
+}
+
+// Records are the leases on disk, one file each, in the order in which they
 // must be believed: before anything of a lease is in the kernel, and until
 // nothing of it is.
-type records struct{ dir string }
+type Records struct{ Dir string }
 
 const recordSuffix = ".json"
 
-func (r records) path(machine string) string { return filepath.Join(r.dir, machine+recordSuffix) }
+func (r Records) path(machine string) string { return filepath.Join(r.Dir, machine+recordSuffix) }
 
-func (r records) write(l netd.Lease) error {
+// Write keeps a lease, new or changed.
+func (r Records) Write(l netd.Lease) error {
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encoding the lease of machine %s: %w", l.Machine, err)
@@ -38,20 +51,21 @@ func (r records) write(l netd.Lease) error {
 	return nil
 }
 
-func (r records) remove(machine string) error {
+// Remove forgets a lease; none is no error.
+func (r Records) Remove(machine string) error {
 	if err := os.Remove(r.path(machine)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("forgetting the lease of machine %s: %w", machine, err)
 	}
 	return nil
 }
 
-// read reads all leases. One that cannot be read is told and left: what it
+// Read reads all leases. One that cannot be read is told and left: what it
 // was of is removed as an orphan.
-func (r records) read(bad func(file string, err error)) (map[string]netd.Lease, error) {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+func (r Records) Read(bad func(file string, err error)) (map[string]netd.Lease, error) {
+	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("folder of leases: %w", err)
 	}
-	entries, err := os.ReadDir(r.dir)
+	entries, err := os.ReadDir(r.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("reading leases: %w", err)
 	}
@@ -71,38 +85,13 @@ func (r records) read(bad func(file string, err error)) (map[string]netd.Lease, 
 	return all, nil
 }
 
-func (r records) readOne(machine string) (l netd.Lease, err error) {
+func (r Records) readOne(machine string) (l netd.Lease, err error) {
 	raw, err := os.ReadFile(r.path(machine))
 	if err == nil {
 		err = json.Unmarshal(raw, &l)
 	}
-	if err == nil && (l.Machine != machine || !l.Addr.Is4() || !l.Gateway.Is4() || l.Link == "") {
+	if err == nil && (l.Machine != machine || !l.Addr.Is4() || !l.Gateway.Is4()) {
 		err = errors.New("it is not the lease of this machine")
 	}
 	return l, err
-}
-
-// openedName is the record of the host's links that forward because of us.
-const openedName = ".opened"
-
-func (r records) writeOpened(links []string) error {
-	file := filepath.Join(r.dir, openedName)
-	if len(links) == 0 {
-		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("forgetting opened links: %w", err)
-		}
-		return nil
-	}
-	if err := renameio.WriteFile(file, []byte(strings.Join(links, "\n")), 0o600); err != nil {
-		return fmt.Errorf("keeping opened links: %w", err)
-	}
-	return nil
-}
-
-func (r records) readOpened() ([]string, error) {
-	raw, err := os.ReadFile(filepath.Join(r.dir, openedName))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("reading opened links: %w", err)
-	}
-	return strings.Fields(string(raw)), nil
 }
