@@ -57,6 +57,10 @@ type Support struct {
 	// Missing says why machines can have no network here; empty where they
 	// can.
 	Missing string `json:"missing,omitempty"`
+	// Kind is "tap" where each machine has a link to the host's kernel, "user"
+	// where its network is in its own jail; Why says why it is the second.
+	Kind string `json:"kind,omitempty"`
+	Why  string `json:"why,omitempty"`
 	// Pools are the networks that guests get addresses from.
 	Pools []string `json:"pools,omitempty"`
 	// Notes are of what may keep guests from what they may reach, such as
@@ -70,6 +74,12 @@ type Denial struct {
 	// Packets are how many, by the name of the counter.
 	Packets map[string]uint64
 }
+
+// The kinds of networks.
+const (
+	KindTap  = "tap"
+	KindUser = "user"
+)
 
 // Network gives machines their networks. Errors are *api.Error with the codes
 // NotFound, Exists, InvalidArgument, LimitExceeded, Unavailable or Internal.

@@ -137,13 +137,13 @@ func TestWhatSomebodyFlushedComesBack(t *testing.T) {
 	}
 	// Whoever waits for the rules asks for something that needs them.
 	deadline := time.Now().Add(5 * time.Second)
-	for p.counter("host") == 0 && time.Now().Before(deadline) {
-		p.run(probe{send: tcp(nettest.Uplink, 22), counter: "host"})
+	for p.Counter("host") == 0 && time.Now().Before(deadline) {
+		p.Run(nettest.Probe{Send: nettest.SendTCP(nettest.Uplink, 22), Counter: "host"})
 	}
 	for _, pr := range probes() {
-		p.allow(pr.allow)
-		if r := p.run(pr); !r.good() {
-			t.Errorf("%s: leaks %v, counted %v", pr.name, r.leaks, r.counted)
+		p.Allow(pr.Allow)
+		if r := p.Run(pr); !r.Good() {
+			t.Errorf("%s: leaks %v, counted %v", pr.Name, r.Leaks, r.Counted)
 		}
 	}
 }
@@ -178,24 +178,24 @@ func TestAPolicyThatChangesChangesWhatRuns(t *testing.T) {
 		return
 	}
 	p := newProbed(t)
-	p.allow([]string{"internet"})
+	p.Allow([]string{"internet"})
 	// Always the same connection.
 	talk := func() bool {
-		r := p.run(probe{send: to(func(g *nettest.Guest, mark []byte) []byte { return from(g, g.Addr.String(), mark) })})
-		return len(r.leaks) > 0
+		r := p.Run(nettest.Probe{Send: nettest.Sends(func(g *nettest.Guest, mark []byte) []byte { return nettest.Spoofed(g, g.Addr.String(), mark) })})
+		return len(r.Leaks) > 0
 	}
 	if !talk() {
 		t.Fatal("the internet does not answer")
 	}
-	p.allow([]string{nettest.Server + ":443"})
+	p.Allow([]string{nettest.Server + ":443"})
 	if talk() {
 		t.Error("a connection goes on that is not allowed any more")
 	}
-	p.allow([]string{nettest.Server})
+	p.Allow([]string{nettest.Server})
 	if !talk() {
 		t.Error("it does not go on when it is allowed again")
 	}
-	p.allow([]string{"example.com", "*.example.net:7"})
+	p.Allow([]string{"example.com", "*.example.net:7"})
 	for _, name := range []string{"example.com", "a.example.net", "example.net", "evil.org"} {
 		want := name == "example.com" || name == "a.example.net"
 		if err := p.n.Pin(t.Context(), "m-1", name, []netip.Addr{netip.MustParseAddr(nettest.Server)}, time.Minute); err != nil {
@@ -204,8 +204,8 @@ func TestAPolicyThatChangesChangesWhatRuns(t *testing.T) {
 		if got := talk(); got != want {
 			t.Errorf("%s: reached %v, expected %v", name, got, want)
 		}
-		p.allow([]string{"deny"})
-		p.allow([]string{"example.com", "*.example.net:7"})
+		p.Allow([]string{"deny"})
+		p.Allow([]string{"example.com", "*.example.net:7"})
 		if talk() {
 			t.Errorf("%s: what it opened is open after it was denied", name)
 		}
@@ -217,13 +217,13 @@ func TestANameOpensNoPrivateAddress(t *testing.T) {
 		return
 	}
 	p := newProbed(t)
-	p.allow([]string{"example.com"})
-	for _, addr := range []string{nettest.Elsewhere, nettest.Metadata, nettest.Neighbour, p.other.Addr.String(), nettest.Uplink} {
+	p.Allow([]string{"example.com"})
+	for _, addr := range []string{nettest.Elsewhere, nettest.Metadata, nettest.Neighbour, p.Other.Addr.String(), nettest.Uplink} {
 		if err := p.n.Pin(t.Context(), "m-1", "example.com", []netip.Addr{netip.MustParseAddr(addr)}, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if r := p.run(probe{send: tcp(addr, 443)}); len(r.leaks) > 0 {
-			t.Errorf("%s was opened by a name: %v", addr, r.leaks)
+		if r := p.Run(nettest.Probe{Send: nettest.SendTCP(addr, 443)}); len(r.Leaks) > 0 {
+			t.Errorf("%s was opened by a name: %v", addr, r.Leaks)
 		}
 	}
 }
@@ -275,23 +275,23 @@ func TestTwoOwnersDoNotMeet(t *testing.T) {
 	w := nettest.NewWorld(t)
 	before := look(t)
 	one, two := open(t, host.Options{}), open(t, host.Options{Owner: "/home/somebody"})
-	p := &probed{World: w, n: one, g: plug(t, one, "m-1", policy.Policy{}), other: plug(t, two, "m-1", policy.Policy{})}
-	if p.g.Gateway == p.other.Gateway {
-		t.Errorf("both have the gateway %s", p.g.Gateway)
+	p := &nettest.Probed{World: w, N: one, G: plug(t, one, "m-1", policy.Policy{}), Other: plug(t, two, "m-1", policy.Policy{})}
+	if p.G.Gateway == p.Other.Gateway {
+		t.Errorf("both have the gateway %s", p.G.Gateway)
 	}
-	for _, addr := range []string{p.other.Addr.String(), p.other.Gateway.String()} {
-		if r := p.run(probe{send: tcp(addr, 22)}); len(r.leaks) > 0 {
-			t.Errorf("%s is reached: %v", addr, r.leaks)
+	for _, addr := range []string{p.Other.Addr.String(), p.Other.Gateway.String()} {
+		if r := p.Run(nettest.Probe{Send: nettest.SendTCP(addr, 22)}); len(r.Leaks) > 0 {
+			t.Errorf("%s is reached: %v", addr, r.Leaks)
 		}
 	}
-	if !udpTo(nettest.Server, 7)(p) {
+	if !nettest.UDPTo(nettest.Server, 7)(p) {
 		t.Error("the internet does not answer the first")
 	}
 	if err := one.Detach(t.Context(), "m-1"); err != nil {
 		t.Fatal(err)
 	}
-	p.g = p.other
-	if !udpTo(nettest.Server, 7)(p) {
+	p.G = p.Other
+	if !nettest.UDPTo(nettest.Server, 7)(p) {
 		t.Error("the internet does not answer the second when the first is gone")
 	}
 	if err := two.Detach(t.Context(), "m-1"); err != nil {

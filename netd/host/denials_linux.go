@@ -10,6 +10,7 @@ import (
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
 	"github.com/xfeldman/aegisvm/netd/nft"
+	"github.com/xfeldman/aegisvm/netd/readers"
 )
 
 // denials are what guests were denied. The kernel says that some guest was denied
@@ -20,7 +21,7 @@ type denials struct {
 
 	told    map[string]map[string]uint64 // by link and counter; guarded by Network.mu
 	due     bool                         // more may have been counted; guarded by Network.mu
-	readers readers[netd.Denial]
+	readers readers.Readers[netd.Denial]
 }
 
 // denialPause is the least time between two denials of one machine.
@@ -106,7 +107,7 @@ func (n *Network) tellCounted(leases ...netd.Lease) (told bool) {
 	for _, l := range leases {
 		if packets := n.denials.news(l.Link, counters[l.Link]); len(packets) > 0 {
 			told = true
-			n.denials.readers.tell(netd.Denial{Machine: l.Machine, Packets: packets})
+			n.denials.readers.Tell(netd.Denial{Machine: l.Machine, Packets: packets})
 		}
 	}
 	return told
@@ -141,7 +142,7 @@ func (n *Network) Denials(ctx context.Context) (<-chan netd.Denial, error) {
 	if n.denials.deaf != nil {
 		return nil, api.Errorf(api.Unavailable, "%s: %w", untold, n.denials.deaf)
 	}
-	return n.denials.readers.follow(ctx), nil
+	return n.denials.readers.Follow(ctx), nil
 }
 
 const untold = "denials are counted and not told"

@@ -16,6 +16,7 @@ import (
 	"github.com/xfeldman/aegisvm/netd/lease"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/policy"
+	"github.com/xfeldman/aegisvm/netd/readers"
 	"github.com/xfeldman/aegisvm/netd/tap"
 )
 
@@ -37,7 +38,7 @@ type Network struct {
 
 	toldGateways []netip.Addr // to those who listen
 
-	gateways readers[[]netip.Addr]
+	gateways readers.Readers[[]netip.Addr]
 	denials  denials
 }
 
@@ -53,6 +54,9 @@ func Open(ctx context.Context, o Options) (*Network, error) {
 	}
 	if err := lease.CheckPools(o.Pools); err != nil {
 		return nil, err
+	}
+	if err := tap.Possible(); err != nil {
+		return nil, api.Errorf(api.Unavailable, "opening the network: %w", err)
 	}
 	n := &Network{
 		options: o, records: lease.Records{Dir: o.Dir}, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)).With("component", "netd"),

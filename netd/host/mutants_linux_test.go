@@ -8,7 +8,6 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
 
-	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
 )
 
@@ -49,7 +48,7 @@ func note(r *nftables.Rule) string {
 // so much with; the same kind of rule is among those that are needed.
 func opens(r *nftables.Rule) bool {
 	what, ok := strings.CutPrefix(note(r), "from-aegis0: allow ")
-	return ok && what != "internet" && slices.Contains(append(wide, "0.0.0.0/0"), what)
+	return ok && what != "internet" && slices.Contains(append(nettest.Wide, "0.0.0.0/0"), what)
 }
 
 // tells tells whether a rule only tells that something was denied, of which the
@@ -82,7 +81,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 	p := newProbed(t)
 	seen := map[string]string{}
 	for _, policy := range policies() {
-		p.allow(policy)
+		p.Allow(policy)
 		if why := p.notices(policy); why != "" {
 			t.Fatalf("with all rules and the policy %v, %s", policy, why)
 		}
@@ -91,8 +90,8 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 			if seen[name] != "" || opens(r) || tells(r) {
 				continue
 			}
-			p.allow([]string{"deny"}) // and with it what names have opened
-			p.allow(policy)
+			p.Allow([]string{"deny"}) // and with it what names have opened
+			p.Allow(policy)
 			for _, now := range rules(t, "aegis0") { // it has another number now
 				if note(now) == name {
 					remove(t, now)
@@ -101,13 +100,12 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 			if why := p.notices(policy); why != "" {
 				seen[name] = why
 			}
-			p.n.Close()
-			p.n = open(t, host.Options{Dir: p.dir, DNS: true})
+			p.reopen(t)
 		}
 	}
 	leaks := 0
 	for _, policy := range policies() {
-		p.allow(policy)
+		p.Allow(policy)
 		for _, r := range rules(t, "aegis0") {
 			if seen[note(r)] == "" && !opens(r) && !tells(r) {
 				t.Errorf("nobody notices that %q is missing", note(r))
@@ -132,10 +130,10 @@ func policies() (all [][]string) {
 		}
 	}
 	for _, pr := range probes() {
-		add(pr.allow)
+		add(pr.Allow)
 	}
-	for _, w := range wants {
-		add(w.allow)
+	for _, w := range wants() {
+		add(w.Allow)
 	}
 	return all
 }
@@ -145,19 +143,19 @@ func policies() (all [][]string) {
 func (p *probed) notices(policy []string) string {
 	uncounted := ""
 	for _, pr := range probes() {
-		if !slices.Equal(pr.allow, policy) {
+		if !slices.Equal(pr.Allow, policy) {
 			continue
 		}
-		switch r := p.run(pr); {
-		case len(r.leaks) > 0:
-			return pr.name + " leaks: " + r.leaks[0]
-		case !r.counted:
-			uncounted = pr.name + " is not counted"
+		switch r := p.Run(pr); {
+		case len(r.Leaks) > 0:
+			return pr.Name + " leaks: " + r.Leaks[0]
+		case !r.Counted:
+			uncounted = pr.Name + " is not counted"
 		}
 	}
-	for _, w := range wants {
-		if uncounted == "" && slices.Equal(w.allow, policy) && w.name != "a service of the host that is named" && !w.works(p) {
-			return w.name + " does not work"
+	for _, w := range wants() {
+		if uncounted == "" && slices.Equal(w.Allow, policy) && w.Name != "a service of the host that is named" && !w.Works(p.Probed) {
+			return w.Name + " does not work"
 		}
 	}
 	return uncounted

@@ -3,12 +3,14 @@ package host
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/netd"
+	"github.com/xfeldman/aegisvm/netd/lease"
 	"github.com/xfeldman/aegisvm/netd/nft"
 	"github.com/xfeldman/aegisvm/netd/tap"
 )
@@ -219,24 +221,12 @@ func (n *Network) Guest(_ context.Context, addr netip.Addr) (netd.Lease, error) 
 	return netd.Lease{}, api.Errorf(api.NotFound, "no machine has the address %s", addr)
 }
 
-// asked are the addresses at which guests ask for names; the caller holds mu or
-// is alone.
-func (n *Network) asked() []netip.Addr {
-	all := []netip.Addr{}
-	for _, l := range n.leases {
-		if l.Resolver.IsValid() && !slices.Contains(all, l.Resolver) {
-			all = append(all, l.Resolver)
-		}
-	}
-	slices.SortFunc(all, netip.Addr.Compare)
-	return all
-}
-
-// tellGateways tells of a change, if there was one.
+// tellGateways tells of a change, if there was one; the caller holds mu or is
+// alone.
 func (n *Network) tellGateways() {
-	if now := n.asked(); !slices.Equal(now, n.toldGateways) {
+	if now := lease.Resolvers(maps.Values(n.leases)); !slices.Equal(now, n.toldGateways) {
 		n.toldGateways = now
-		n.gateways.tell(now)
+		n.gateways.Tell(now)
 	}
 }
 
@@ -244,12 +234,12 @@ func (n *Network) tellGateways() {
 func (n *Network) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.gateways.follow(ctx, n.asked()), nil
+	return n.gateways.Follow(ctx, lease.Resolvers(maps.Values(n.leases))), nil
 }
 
 // Support implements Network.
 func (n *Network) Support(context.Context) (netd.Support, error) {
-	s := netd.Support{Notes: n.denials.note()}
+	s := netd.Support{Kind: netd.KindTap, Notes: n.denials.note()}
 	for _, p := range n.options.Pools {
 		s.Pools = append(s.Pools, p.String())
 	}

@@ -17,21 +17,30 @@ import (
 
 // Contract is the contract of netd.Network as one test, for a network that is
 // new in the test's namespace, which is Isolated.
-func Contract(t *testing.T, n netd.Network) {
+func Contract(t *testing.T, n netd.Network) { contract(t, n, true) }
+
+// ContractWithoutTaps is Contract for a network whose guests have none: what
+// OpenTap gives is made by the test.
+func ContractWithoutTaps(t *testing.T, n netd.Network) { contract(t, n, false) }
+
+func contract(t *testing.T, n netd.Network, withTaps bool) {
 	w := NewWorld(t)
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, *World, netd.Network)
+		taps bool
 	}{
-		{"a machine that is not there is NotFound", unknown},
-		{"what cannot be is refused", refusals},
-		{"a lease is told as it was given", leases},
-		{"a tap is one while somebody holds it", taps},
-		{"a policy is changed and names are pinned", policies},
-		{"what is denied is told", denials},
-		{"what is detached is gone", detach},
+		{"a machine that is not there is NotFound", unknown, false},
+		{"what cannot be is refused", refusals, false},
+		{"a lease is told as it was given", leases, false},
+		{"a tap is one while somebody holds it", taps, true},
+		{"a policy is changed and names are pinned", policies, false},
+		{"what is denied is told", denials, true},
+		{"what is detached is gone", detach, false},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, w, n) })
+		if withTaps || !c.taps {
+			t.Run(c.name, func(t *testing.T) { c.test(t, w, n) })
+		}
 	}
 }
 
@@ -127,13 +136,17 @@ func leases(t *testing.T, _ *World, n netd.Network) {
 }
 
 // plug opens the tap of a machine that is attached.
-func plug(t *testing.T, n netd.Network, machine string) *Guest {
+func plug(t testing.TB, n netd.Network, machine string) *Guest {
 	t.Helper()
 	s, err := n.Get(t.Context(), machine)
 	must(t, err)
 	f, err := n.OpenTap(t.Context(), machine)
 	must(t, err)
-	return NewGuest(t, f, netd.GuestMAC[:], netd.GatewayMAC[:], s.Addr, s.Gateway)
+	g := NewGuest(t, f, netd.GuestMAC[:], netd.GatewayMAC[:], s.Addr, s.Gateway)
+	if later, ok := n.(interface{ Behind(machine string) }); ok {
+		g.Behind = func() { later.Behind(machine) }
+	}
+	return g
 }
 
 func (g *Guest) reaches(addr string, port int) bool {

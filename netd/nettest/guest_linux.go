@@ -27,9 +27,11 @@ type Guest struct {
 	// MAC and Addr are the guest's, Peer and Gateway the host's.
 	MAC, Peer     net.HardwareAddr
 	Addr, Gateway netip.Addr
-	frames        chan []byte
-	marks         int
-	id            uint32 // no other guest with this address has it
+	// Behind, if set, waits for what comes of a frame that was taken already.
+	Behind func()
+	frames chan []byte
+	marks  int
+	id     uint32 // no other guest with this address has it
 }
 
 // NewGuest reads from a tap until the test ends.

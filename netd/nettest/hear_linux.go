@@ -118,6 +118,11 @@ func Via(t testing.TB, link string) *layers.Ethernet {
 func (w *World) Leaks(g *Guest, marker []byte, others ...*Guest) (where []string) {
 	w.T.Helper()
 	came, ok := g.Settle()
+	if g.Behind != nil {
+		g.Behind()
+		more, still := g.Settle()
+		came, ok = append(came, more...), ok && still
+	}
 	if !ok {
 		where = append(where, "nowhere: the host does not tell the gateway's address")
 	}

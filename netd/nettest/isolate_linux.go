@@ -111,6 +111,12 @@ func (s *Space) Do(f func()) {
 	<-done
 }
 
+// AllowPings lets everybody in the caller's namespace ping.
+func AllowPings(t testing.TB) {
+	t.Helper()
+	must(t, os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0))
+}
+
 // Open is the namespace that a file such as /proc/PID/ns/net stands for.
 func Open(t testing.TB, path string) *Space {
 	t.Helper()

@@ -149,3 +149,13 @@ func Delete(name, mark string) error {
 	}
 	return nil
 }
+
+// Possible says why there can be no taps, if so: without the right to them
+// the device may be opened all the same.
+func Possible() error {
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

@@ -1,4 +1,5 @@
-package host
+// Package readers tells things to whoever follows them.
+package readers
 
 import (
 	"context"
@@ -8,15 +9,15 @@ import (
 // backlog is how much a reader may be behind.
 const backlog = 256
 
-// readers are who is told of something. Telling never blocks: who does not read
-// loses the oldest.
-type readers[T any] struct {
+// Readers are who is told of something. Telling never blocks: who does not read
+// loses the oldest. The zero value is nobody.
+type Readers[T any] struct {
 	mu    sync.Mutex // guards chans
 	chans map[chan T]struct{}
 }
 
-// follow adds a reader, until ctx ends, which is told some things at once.
-func (r *readers[T]) follow(ctx context.Context, first ...T) <-chan T {
+// Follow adds a reader, until ctx ends, which is told some things at once.
+func (r *Readers[T]) Follow(ctx context.Context, first ...T) <-chan T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.chans == nil {
@@ -36,7 +37,8 @@ func (r *readers[T]) follow(ctx context.Context, first ...T) <-chan T {
 	return c
 }
 
-func (r *readers[T]) tell(v T) {
+// Tell tells all readers.
+func (r *Readers[T]) Tell(v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range r.chans {
