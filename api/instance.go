@@ -244,13 +244,17 @@ type Status struct {
 	// is missing is among them.
 	Warnings []string `json:"warnings,omitempty"`
 	// Network is what an instance gets that asks for none, nat or none;
-	// NetworkNote says why it is none, or what is wrong with it.
+	// NetworkNote says why it is none, or what is wrong with it. NetworkKind is
+	// "tap" where machines have links to the host's kernel, "user" where their
+	// networks are in their own jails; NetworkWhy says why it is the second.
 	Network     string `json:"network"`
 	NetworkNote string `json:"network_note,omitempty"`
 	// Front is where HTTP requests for all instances are taken, empty where
 	// they are not; FrontNote says why.
-	Front     string `json:"front,omitempty"`
-	FrontNote string `json:"front_note,omitempty"`
+	Front       string `json:"front,omitempty"`
+	FrontNote   string `json:"front_note,omitempty"`
+	NetworkKind string `json:"network_kind,omitempty"`
+	NetworkWhy  string `json:"network_why,omitempty"`
 	// Kernel is the guest kernel in use.
 	Kernel string `json:"kernel"`
 	// Instances counts instances by phase.

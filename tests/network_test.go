@@ -29,6 +29,13 @@ func up(t *testing.T, h *testbed.Host) {
 	}
 }
 
+// withoutRights is a host whose machines have their networks in their jails.
+func withoutRights(t testing.TB) *testbed.Host {
+	s := nettest.NewSpace(t)
+	s.Do(func() { nettest.AllowPings(t) })
+	return testbed.WithoutRights(t, s.Path())
+}
+
 // inWorlds is inAWorld before aegisd is up.
 func inWorlds(t *testing.T, test func(t *testing.T, h *testbed.Host, w *nettest.World)) {
 	t.Helper()
@@ -39,8 +46,9 @@ func inWorlds(t *testing.T, test func(t *testing.T, h *testbed.Host, w *nettest.
 		t.Skip("network namespaces need root")
 	}
 	for name, host := range map[string]func(testing.TB) *testbed.Host{
-		"standalone": func(t testing.TB) *testbed.Host { return testbed.Apart(t, nettest.NewSpace(t).Path()) },
-		"system":     testbed.System,
+		"standalone":     func(t testing.TB) *testbed.Host { return testbed.Apart(t, nettest.NewSpace(t).Path()) },
+		"without rights": withoutRights,
+		"system":         testbed.System,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

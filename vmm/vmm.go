@@ -54,8 +54,11 @@ type Plan struct {
 	MemoryMiB, VCPUs int
 	Disks            []Disk
 	// NIC is the tap of the guest's network device, which has the hardware
-	// address api.GuestMAC; nil is none. A driver uses it as it is.
-	NIC *os.File
+	// address api.GuestMAC; nil is none. A driver uses it as it is. With Frames
+	// it is a stream socket instead, over which frames go, each behind its
+	// length in four bytes, the most significant first.
+	NIC    *os.File
+	Frames bool
 	// Console receives what the guest writes to its console.
 	Console *os.File
 	// Dir is the machine's own directory, for sockets of the driver.
@@ -67,6 +70,9 @@ type Plan struct {
 	// paused then, as it was when that was taken.
 	Restore *Snapshot
 }
+
+// FramesMTU is the largest packet on a network device with Plan.Frames.
+const FramesMTU = 65520
 
 // Snapshot is a stopped machine on disk: its device state and its memory.
 // It can be restored only with the plan it was taken with, other disks of
@@ -101,6 +107,8 @@ type Support struct {
 	Note string
 	// Snapshots is whether Snapshot and Restore work.
 	Snapshots bool
+	// Frames is whether Plan.Frames does.
+	Frames bool
 }
 
 // Conn is a stream to a guest port; CloseWrite ends our direction only.
@@ -206,6 +214,8 @@ type Saved struct {
 	Driver  string `json:"driver"`
 	Version string `json:"version"`
 	Accel   string `json:"accel"`
+	// Frames says that its network was in its worker.
+	Frames bool `json:"frames,omitempty"`
 	// Guest is the digest of the kernel and initramfs that it runs on, which
 	// are kept as long as it is.
 	Guest string `json:"guest"`

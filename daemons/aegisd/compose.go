@@ -87,12 +87,12 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		images.Close()
 		return parts{}, err
 	}
-	network, noNetwork := openNetwork(ctx, o, log)
+	network := openNetwork(ctx, o, driver, log)
 	base, users := machineUsers()
 	machines, err := manager.Open(ctx, manager.Config{
 		Dir: filepath.Join(o.state, "machines"), Keep: filepath.Join(o.state, "kept"), Guest: filepath.Join(o.share, "guest"),
 		Driver: driver, Options: choice, Launcher: manager.Children{Binary: o.worker},
-		Taps: network.taps(), UIDBase: base, UIDs: users, Log: log,
+		Taps: network.taps, Stacks: network.stacks, UIDBase: base, UIDs: users, Log: log,
 	})
 	if err != nil {
 		network.close()
@@ -106,6 +106,7 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 	})
 	if err != nil {
 		machines.Close()
+		network.close()
 		images.Close()
 		return parts{}, err
 	}
@@ -113,7 +114,7 @@ func composeStandalone(ctx context.Context, o options, log *slog.Logger) (parts,
 		name: "standalone", images: images, machines: machines, kernel: guestKernel(o.share),
 		workspaces: ownWorkspaces(o, log),
 		router:     ports, awaken: waker.set,
-		network: network.network(), noNetwork: noNetwork,
+		network: network.network, noNetwork: network.none,
 		close: func() {
 			ports.Close()
 			machines.Close()

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/xfeldman/aegisvm/router/dns"
@@ -36,6 +37,9 @@ type options struct {
 	// front is where the HTTP front is to be, invalid for nowhere; standalone
 	// only.
 	front netip.AddrPort
+	// network is how machines get theirs: networkAuto, networkTap or networkUser;
+	// standalone only.
+	network string
 	// resolvConf names the resolvers that are asked for guests, standalone only.
 	resolvConf string
 	// credentials is systemd's folder of them, system composition only.
@@ -61,6 +65,7 @@ func parse(args []string, env func(string) string) (options, error) {
 	front := flags.String("front", cmp.Or(env("AEGIS_FRONT"), defaultFront), "standalone: `address` of the HTTP front for all instances, a loopback one, or none (default $AEGIS_FRONT, else "+defaultFront+")")
 	flags.StringVar(&o.fsd, "fsd", "", "standalone: the program that serves one workspace (default aegis-fsd beside this one, else in /usr/libexec/aegisvm)")
 	flags.StringVar(&o.fs, "fs", "/run/aegis/fs.sock", "system: the socket behind which workspaces are served")
+	flags.StringVar(&o.network, "network", cmp.Or(env("AEGIS_NETWORK"), networkAuto), "standalone: how machines get networks: tap, user (needs no rights), or auto: tap where this process may, else user (default $AEGIS_NETWORK, else auto)")
 	flags.StringVar(&o.resolvConf, "resolv-conf", cmp.Or(env("AEGIS_RESOLV_CONF"), dns.ResolvConf), "standalone: the file that names the resolvers that are asked for guests (default $AEGIS_RESOLV_CONF)")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version")
@@ -80,9 +85,19 @@ func parse(args []string, env func(string) string) (options, error) {
 	if o.front, err = parseFront(*front); err != nil {
 		return o, err
 	}
+	if !slices.Contains([]string{networkAuto, networkTap, networkUser}, o.network) {
+		return o, fmt.Errorf("network %q: expected %s, %s or %s", o.network, networkAuto, networkTap, networkUser)
+	}
 	o.system = *system || !*standalone && env("LISTEN_FDS") != ""
 	return o.resolve(env)
 }
+
+// The ways in which machines get networks.
+const (
+	networkAuto = "auto"
+	networkTap  = "tap"
+	networkUser = "user"
+)
 
 // defaultFront is where the HTTP front has always been.
 const defaultFront = "127.0.0.1:8099"

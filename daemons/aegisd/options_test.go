@@ -32,6 +32,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 		"a front for all":          {[]string{"--front", "0.0.0.0:80"}, nil, options{}, `front "0.0.0.0:80": expected a loopback address`},
 		"other resolvers":          {[]string{"--resolv-conf", "/r"}, map[string]string{"AEGIS_RESOLV_CONF": "/e"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", resolvConf: "/r"}, ""},
 		"those of the environment": {nil, map[string]string{"AEGIS_RESOLV_CONF": "/e"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", resolvConf: "/e"}, ""},
+		"a network without rights": {[]string{"--network", "user"}, map[string]string{"AEGIS_NETWORK": "tap"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", network: networkUser}, ""},
+		"taps or nothing":          {nil, map[string]string{"AEGIS_NETWORK": "tap"}, options{home: "/home/u/.aegis", state: "/home/u/.aegis/data", network: networkTap}, ""},
+		"another network":          {[]string{"--network", "bridge"}, nil, options{}, `network "bridge": expected auto, tap or user`},
 		"an unknown flag":          {[]string{"--nosuch"}, nil, options{}, "nosuch"},
 		"an unknown argument":      {[]string{"start"}, nil, options{}, `unexpected argument "start"`},
 	} {
@@ -52,6 +55,9 @@ func TestCompositionAndFoldersFollowFlagsAndEnvironment(t *testing.T) {
 			}
 			if want := cmp.Or(c.want.resolvConf, "/etc/resolv.conf"); got.resolvConf != want {
 				t.Errorf("the resolvers are in %s, want %s", got.resolvConf, want)
+			}
+			if want := cmp.Or(c.want.network, networkAuto); got.network != want {
+				t.Errorf("networks are %s, want %s", got.network, want)
 			}
 			if got.system != c.want.system || got.home != c.want.home || got.state != c.want.state {
 				t.Errorf("options are %+v, want %+v", got, c.want)

@@ -54,7 +54,9 @@ func run(log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGWINCH)
 	defer stop()
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	return worker.Run(ctx, worker.Config{Plan: plan, Files: files, Driver: driver, Shutdown: poweroff, Log: log})
+	return worker.Run(ctx, worker.Config{
+		Plan: plan, Files: files, Driver: driver, Shutdown: poweroff, Log: log, Network: newNetwork, Confine: worker.Confine,
+	})
 }
 
 func level() slog.Level {

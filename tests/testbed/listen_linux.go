@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,13 +39,12 @@ func (h *Host) InNetwork(do func() error) error {
 	return <-done
 }
 
-// enterNetwork moves the calling thread into the network of a booted tree.
+// enterNetwork moves the calling thread into the host's network.
 func (h *Host) enterNetwork() error {
-	leader, _, booted := strings.Cut(h.Socket, "/root/")
-	if h.Name != "system" || !booted {
+	if h.NetNS == "" {
 		return nil
 	}
-	f, err := os.Open(leader + "/ns/net")
+	f, err := os.Open(h.NetNS)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,14 @@ func Standalone(t testing.TB) *Host { return standalone(t, "") }
 // Apart is Standalone in the network namespace that a file stands for.
 func Apart(t testing.TB, netns string) *Host { return standalone(t, netns) }
 
-func standalone(t testing.TB, netns string) *Host {
+// WithoutRights is Apart where nobody may change the network.
+func WithoutRights(t testing.TB, netns string) *Host {
+	const rights = "-net_admin,-net_raw"
+	return standalone(t, netns, "setpriv", "--bounding-set="+rights, "--inh-caps="+rights, "--")
+}
+
+// standalone runs everything through a command, in a network namespace.
+func standalone(t testing.TB, netns string, through ...string) *Host {
 	t.Helper()
 	root := Built(t)
 	home := t.TempDir()
@@ -94,6 +102,7 @@ func standalone(t testing.TB, netns string) *Host {
 		if argv[0] == "aegis" {
 			argv = append([]string{filepath.Join(root, "bin/aegis")}, argv[1:]...)
 		}
+		argv = slices.Concat(through, argv)
 		if netns != "" {
 			argv = append([]string{"nsenter", "--net=" + netns, "--"}, argv...)
 		}

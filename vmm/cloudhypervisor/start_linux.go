@@ -30,6 +30,8 @@ func (d *Driver) Start(ctx context.Context, p vmm.Plan) (vmm.Machine, error) {
 	switch {
 	case missing != "":
 		return nil, fmt.Errorf("starting machine %q: %s", p.ID, missing)
+	case p.Frames:
+		return nil, fmt.Errorf("a network device of frames for machine %q with cloud-hypervisor: %w", p.ID, vmm.ErrUnsupported)
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("starting machine %q: %w", p.ID, ctx.Err())
 	}

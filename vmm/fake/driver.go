@@ -78,7 +78,7 @@ func (d *Driver) Probe(context.Context) (vmm.Support, error) {
 	return vmm.Support{
 		Driver: "fake", Version: "1", Accel: "none",
 		Note:      "fake machines: programs are played by the daemon itself, for tests only",
-		Snapshots: d.Saves,
+		Snapshots: d.Saves, Frames: true,
 	}, nil
 }
 

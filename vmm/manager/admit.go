@@ -32,12 +32,15 @@ func (m *Manager) admit(ctx context.Context, s vmm.Spec) (vmm.Support, error) {
 	if err := admitSpec(s); err != nil {
 		return vmm.Support{}, err
 	}
-	if s.Network != "" && m.config.Taps == nil {
+	if s.Network != "" && m.config.Taps == nil && m.config.Stacks == nil {
 		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot have a network: nobody makes taps here", s.ID)
 	}
 	support, err := m.Support(ctx)
 	if err != nil {
 		return vmm.Support{}, err
+	}
+	if s.Network != "" && m.config.Stacks != nil && !support.Frames {
+		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot have a network: %s needs taps for it: say AEGIS_VMM=qemu", s.ID, support.Driver)
 	}
 	if support.Missing != "" {
 		return vmm.Support{}, api.Errorf(api.Unavailable, "machine %q cannot be started: %s", s.ID, support.Missing)

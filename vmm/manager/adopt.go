@@ -106,6 +106,9 @@ func (x *machine) meet(met func()) {
 		x.take(a.first)
 		x.manager.config.Log.Info("machine taken over", "machine", x.id, "state", a.first.State, "worker", a.first.WorkerPid)
 		met()
+		if x.stack != "" && x.manager.config.Stacks != nil {
+			x.manager.tasks.Go(x.serveStack)
+		}
 		x.follow(a.reports)
 	case x.manager.ctx.Err() != nil: // the manager goes, the machine stays
 	default:

@@ -12,7 +12,11 @@ import (
 // InProcess runs workers as goroutines of this process, for tests and for
 // drivers without a process: the same worker, socket and records, but no
 // jail, and its machines do not outlive the process.
-type InProcess struct{ Driver vmm.Driver }
+type InProcess struct {
+	Driver vmm.Driver
+	// Network is that of worker.Config.
+	Network func(worker.Link, *slog.Logger) (worker.Network, error)
+}
 
 // Launch implements Launcher.
 func (l InProcess) Launch(_ context.Context, p worker.Plan, f worker.Files, log *os.File) (Process, error) {
@@ -23,7 +27,7 @@ func (l InProcess) Launch(_ context.Context, p worker.Plan, f worker.Files, log 
 	go func() { // ends with the machine
 		defer close(done)
 		defer cancel()
-		_ = worker.Run(ctx, worker.Config{Plan: p, Files: f, Driver: l.Driver, Log: lines})
+		_ = worker.Run(ctx, worker.Config{Plan: p, Files: f, Driver: l.Driver, Network: l.Network, Log: lines})
 	}()
 	return answering{done: done, kill: func() error { cancel(); return nil }}, nil
 }

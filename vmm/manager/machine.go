@@ -18,6 +18,7 @@ type machine struct {
 	manager *Manager
 	id, dir string
 	uid     uint32
+	stack   string // the network that the worker has
 	client  worker.Client
 
 	// info and changed are guarded by manager.mu; changed is closed and
@@ -52,7 +53,7 @@ type machine struct {
 func (m *Manager) newMachine(r record) *machine {
 	dir := filepath.Join(m.config.Dir, r.ID)
 	return &machine{
-		manager: m, id: r.ID, dir: dir, uid: r.UID, client: worker.Client{Dir: dir},
+		manager: m, id: r.ID, dir: dir, uid: r.UID, stack: r.Stack, client: worker.Client{Dir: dir},
 		guest: r.Guest, version: r.Version, disks: r.Disks,
 		info: vmm.Info{
 			ID: r.ID, State: vmm.StateStarting, Driver: r.Driver, Accel: r.Accel,

@@ -15,6 +15,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +47,9 @@ type Config struct {
 	Launcher Launcher
 	// Taps opens the taps of machines that have a network; nil where none can.
 	Taps Taps
+	// Stacks serves those that have it in their workers instead, where the
+	// driver can; nil where none do.
+	Stacks Stacks
 	// UIDBase and UIDs are the range of users that jails take, one for each
 	// machine, as user and group; 0 means DefaultUIDBase and DefaultUIDs.
 	// Only root can give machines users: for all others both are 0.
@@ -57,6 +62,16 @@ type Config struct {
 type Taps interface {
 	// OpenTap makes the tap of a machine, which lives as long as it is open.
 	OpenTap(ctx context.Context, machine string) (*os.File, error)
+}
+
+// Stacks are the networks of machines without taps. The user.Network of netd is
+// such.
+type Stacks interface {
+	// Link tells the addresses on the link of a network.
+	Link(ctx context.Context, network string) (guest, gateway netip.Addr, err error)
+	// Serve opens what a network that is in a machine's worker asks for until
+	// the connection ends, and closes it.
+	Serve(network string, c *net.UnixConn)
 }
 
 // Patience is how long workers are waited for. What is 0 has a default.

@@ -35,7 +35,10 @@ type record struct {
 	Version string     `json:"version,omitempty"`
 	Guest   string     `json:"guest,omitempty"`
 	Disks   []vmm.Role `json:"disks,omitempty"`
-	Started time.Time  `json:"started"`
+	// Stack names the network that is in the machine's worker; empty where
+	// there is none.
+	Stack   string    `json:"stack,omitempty"`
+	Started time.Time `json:"started"`
 }
 
 func writeRecord(dir string, r record) error {

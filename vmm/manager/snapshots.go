@@ -90,7 +90,7 @@ func (x *machine) save(ctx context.Context, snapshot string) (saved vmm.Saved, e
 	i, dir := x.current(), x.manager.snapshotsDir()
 	saved = vmm.Saved{
 		ID: snapshot, Machine: x.id, MemoryMiB: i.MemoryMiB, VCPUs: i.VCPUs, Disks: x.disks,
-		Driver: i.Driver, Version: x.version, Accel: i.Accel, Guest: x.guest, Taken: time.Now().UTC(),
+		Driver: i.Driver, Version: x.version, Accel: i.Accel, Guest: x.guest, Frames: x.stack != "", Taken: time.Now().UTC(),
 	}
 	tmp, err := os.MkdirTemp(dir, unfinished)
 	if err != nil {
@@ -251,6 +251,10 @@ func (m *Manager) fits(s vmm.Spec, support vmm.Support, o origin) error {
 	case saved.MemoryMiB != s.MemoryMiB || saved.VCPUs != s.VCPUs || !slices.Equal(saved.Disks, roles):
 		return api.Errorf(api.InvalidArgument, "snapshot %q has %d MiB, %d processors and disks %v, the machine %d, %d and %v: the same expected",
 			saved.ID, saved.MemoryMiB, saved.VCPUs, saved.Disks, s.MemoryMiB, s.VCPUs, roles)
+	case saved.Frames && m.config.Stacks == nil:
+		return api.Errorf(api.Unavailable, "snapshot %q has its network in its worker, machines here have taps: start aegisd with --network user, as when it was taken", saved.ID)
+	case !saved.Frames && s.Network != "" && m.config.Stacks != nil:
+		return api.Errorf(api.Unavailable, "snapshot %q has a tap, which cannot be made here: start aegisd with the rights that it had, see aegis doctor", saved.ID)
 	case !exists(o.guest.kernel) || !exists(o.guest.initramfs):
 		return api.Errorf(api.BadState, "snapshot %q: its kernel %s is not kept any more", saved.ID, saved.Guest)
 	}

@@ -66,6 +66,9 @@ func (m *Manager) reserve(s vmm.Spec, support vmm.Support, from origin, abort co
 		MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs, Started: time.Now().UTC(),
 		Version: support.Version, Guest: from.guest.digest,
 	}
+	if m.config.Stacks != nil {
+		r.Stack = s.Network
+	}
 	for _, d := range s.Disks {
 		r.Disks = append(r.Disks, d.Role)
 	}
@@ -145,8 +148,13 @@ func (x *machine) launch(ctx context.Context, s vmm.Spec, r record) error {
 		return err
 	}
 	defer log.Close()
+	plan, err := x.plan(ctx, s)
+	if err != nil {
+		files.Close()
+		return err
+	}
 	// Launch has the files from here on.
-	if x.process, err = x.manager.config.Launcher.Launch(ctx, x.plan(s), files, log); err != nil {
+	if x.process, err = x.manager.config.Launcher.Launch(ctx, plan, files, log); err != nil {
 		return err
 	}
 	reports, err := x.client.Watch(x.manager.ctx)
@@ -161,6 +169,9 @@ func (x *machine) launch(ctx context.Context, s vmm.Spec, r record) error {
 		defer x.manager.tasks.Done()
 		x.follow(reports)
 	}()
+	if x.stack != "" {
+		x.manager.tasks.Go(x.serveStack)
+	}
 	return nil
 }
 
@@ -194,7 +205,7 @@ func (x *machine) lay(ctx context.Context, s vmm.Spec, r record) (files worker.F
 		}
 		files.Disks = append(files.Disks, f)
 	}
-	if s.Network != "" {
+	if s.Network != "" && r.Stack == "" {
 		if files.Tap, err = x.manager.config.Taps.OpenTap(ctx, s.Network); err != nil {
 			return files, fmt.Errorf("opening its tap: %w", err)
 		}
@@ -219,18 +230,26 @@ func (x *machine) makeRunDir(uid uint32) (*os.File, error) {
 	return os.Open(path)
 }
 
-func (x *machine) plan(s vmm.Spec) worker.Plan {
+func (x *machine) plan(ctx context.Context, s vmm.Spec) (worker.Plan, error) {
 	c := x.manager.config
 	p := worker.Plan{
 		ID: x.id, Driver: c.Driver.Name(), Binary: c.Options.Binary, Accel: x.current().Accel, ClockKHz: x.clockKHz,
 		Kernel: x.from.guest.kernel, Initramfs: x.from.guest.initramfs, MemoryMiB: s.MemoryMiB, VCPUs: s.VCPUs,
-		Network: s.Network != "", Restore: s.Restore != "", ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
+		Network: s.Network != "" && x.stack == "", Restore: s.Restore != "", ReadyTimeout: s.ReadyTimeout, RunDir: filepath.Join(x.dir, runName),
 		Jail: &worker.Jail{UID: x.uid, GID: x.uid, Strict: x.manager.strict},
 	}
 	for _, d := range s.Disks {
 		p.Disks = append(p.Disks, worker.Disk{Role: d.Role, ReadOnly: d.ReadOnly})
 	}
-	return p
+	if x.stack == "" {
+		return p, nil
+	}
+	guest, gateway, err := c.Stacks.Link(ctx, x.stack)
+	if err != nil {
+		return p, fmt.Errorf("asking for its addresses: %w", err)
+	}
+	p.Link = &worker.Link{Guest: guest, Gateway: gateway}
+	return p, nil
 }
 
 // guestFiles chooses the guest's kernel and initramfs: ours if it is there,

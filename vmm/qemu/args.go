@@ -50,6 +50,7 @@ type wiring struct {
 	shared bool
 	disks  []vmm.Disk
 	nic    *os.File
+	frames bool // nic is a stream of them, not a tap
 }
 
 // The ways to read and write disks.
@@ -84,7 +85,7 @@ func commandLine(p vmm.Plan, w wiring, acc accelerator) *args {
 	for _, d := range w.disks {
 		a.disk(d, acc.aio)
 	}
-	a.network(w.nic)
+	a.network(w.nic, w.frames)
 	a.add("-device", fmt.Sprintf("virtio-serial-device,id=serial,max_ports=2,bus=virtio-mmio-bus.%d", busSerial))
 	a.add("-chardev", fmt.Sprintf("socket,id=console,fd=%d", a.inherit(w.console)),
 		"-device", "virtconsole,bus=serial.0,nr=0,chardev=console")
@@ -135,12 +136,17 @@ func (a *args) disk(d vmm.Disk, aio string) {
 }
 
 // network adds the guest's network device, if it has one.
-func (a *args) network(tap *os.File) {
-	if tap == nil {
+func (a *args) network(nic *os.File, frames bool) {
+	if nic == nil {
 		return
 	}
-	a.add("-netdev", fmt.Sprintf("tap,id=net,fd=%d,vhost=off", a.inherit(tap)),
-		"-device", fmt.Sprintf("virtio-net-device,netdev=net,mac=%s,bus=virtio-mmio-bus.%d", net.HardwareAddr(api.GuestMAC[:]), busNet))
+	backend, device := "tap,id=net,fd=%d,vhost=off", ""
+	if frames {
+		// There is no segmentation offload over a stream: large packets instead.
+		backend, device = "stream,id=net,server=off,addr.type=fd,addr.str=%d", fmt.Sprintf(",host_mtu=%d", vmm.FramesMTU)
+	}
+	a.add("-netdev", fmt.Sprintf(backend, a.inherit(nic)),
+		"-device", fmt.Sprintf("virtio-net-device,netdev=net,mac=%s,bus=virtio-mmio-bus.%d%s", net.HardwareAddr(api.GuestMAC[:]), busNet, device))
 }
 
 // slot is the place of a role in vmm.Roles, -1 for one that is not there.

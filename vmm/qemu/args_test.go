@@ -60,6 +60,13 @@ func TestANetworkHasItsPlaceIfThereIsOne(t *testing.T) {
 	if got := strings.Join(a.argv, " "); !strings.Contains(got, want) {
 		t.Errorf("%q is not in %s", want, got)
 	}
+	a = commandLine(plan, wiring{nic: tap, frames: true}, accelerator{})
+	fd = strconv.Itoa(monitor.FirstFile + slices.Index(a.files, tap))
+	want = "-netdev stream,id=net,server=off,addr.type=fd,addr.str=" + fd +
+		" -device virtio-net-device,netdev=net,mac=02:ae:91:50:00:02,bus=virtio-mmio-bus.4,host_mtu=65520"
+	if got := strings.Join(a.argv, " "); !strings.Contains(got, want) {
+		t.Errorf("%q is not in %s", want, got)
+	}
 }
 
 func TestDescriptorsOnTheCommandLineAreThoseOfTheChild(t *testing.T) {

@@ -79,7 +79,7 @@ func (d *Driver) look(ctx context.Context) (vmm.Support, error) {
 
 // find does what every start needs of a probe; it runs no QEMU.
 func (d *Driver) find(ctx context.Context) (s vmm.Support, path string, err error) {
-	s = vmm.Support{Driver: "qemu", Snapshots: true}
+	s = vmm.Support{Driver: "qemu", Snapshots: true, Frames: true}
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		s.Missing = "the qemu driver needs Linux on x86-64, this is " + runtime.GOOS + " on " + runtime.GOARCH
 		return s, "", nil

@@ -101,7 +101,7 @@ func (w *wires) lay(p vmm.Plan) error {
 		}
 		w.theirs.disks = append(w.theirs.disks, disk)
 	}
-	w.theirs.nic = p.NIC
+	w.theirs.nic, w.theirs.frames = p.NIC, p.Frames
 	if w.log, err = monitor.Dup(p.Console); err != nil {
 		return fmt.Errorf("taking the console file: %w", err)
 	}

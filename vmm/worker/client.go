@@ -48,21 +48,37 @@ func (c Client) Connect(ctx context.Context, port uint32) (*os.File, error) {
 // Dialer gives the socket over which connections to a port can be asked for,
 // as package dialer does.
 func (c Client) Dialer(ctx context.Context, port uint32) (*os.File, error) {
-	conn, err := c.dial(ctx)
+	conn, err := c.become(ctx, request{Op: opDialer, Port: port})
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	_, files, err := exchange(ctx, conn, request{Op: opDialer, Port: port})
-	packet.CloseAll(files)
-	if err != nil {
-		return nil, err
-	}
 	f, err := conn.File()
 	if err != nil {
 		return nil, fmt.Errorf("passing a dialer of port %d: %w", port, err)
 	}
 	return f, nil
+}
+
+// Network gives the connection over which the network in the worker asks for
+// what its guest wants; it waits until that may ask.
+func (c Client) Network(ctx context.Context) (*net.UnixConn, error) {
+	return c.become(ctx, request{Op: opNetwork})
+}
+
+// become opens a connection that is of another kind when it was agreed to.
+func (c Client) become(ctx context.Context, r request) (*net.UnixConn, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, files, err := exchange(ctx, conn, r)
+	packet.CloseAll(files)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Pause, Resume and Snapshot are those of the machine.

@@ -18,3 +18,6 @@ func MissingWalls(bool) []string { return []string{"all of them: they need Linux
 func Imprison(Plan, *slog.Logger) error {
 	return fmt.Errorf("the jail of a worker is not supported on %s", runtime.GOOS)
 }
+
+// Confine needs Linux.
+func Confine() error { return fmt.Errorf("confining a worker is not supported on %s", runtime.GOOS) }

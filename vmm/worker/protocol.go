@@ -15,6 +15,7 @@ const (
 	opStop     = "stop"     // answers when the monitor is gone
 	opShutdown = "shutdown" // answers at once; the guest is asked to leave
 	opWatch    = "watch"    // one Report per change, until the worker goes
+	opNetwork  = "network"  // the connection then is that of Network.Serve
 	opDialer   = "dialer"   // Port in; the connection then is one of package dialer
 )
 

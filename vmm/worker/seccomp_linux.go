@@ -134,6 +134,11 @@ func filter() error {
 	if err != nil {
 		return fmt.Errorf("making the filter of system calls: %w", err)
 	}
+	return install(p, 0)
+}
+
+// install puts a filter on this thread, or with TSYNC on all.
+func install(p []bpf.Instruction, flags uintptr) error {
 	raw, err := bpf.Assemble(p)
 	if err != nil {
 		return fmt.Errorf("assembling the filter of system calls: %w", err)
@@ -143,9 +148,12 @@ func filter() error {
 		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
+	switch {
+	case errno != 0:
 		return os.NewSyscallError("seccomp", errno)
+	case thread != 0:
+		return fmt.Errorf("seccomp: thread %d has another filter", thread)
 	}
 	return nil
 }

@@ -26,6 +26,10 @@ type server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	conns  sync.WaitGroup
+	// network is nil where there is none, or it is a tap; confined is closed
+	// when it may get connections.
+	network  Network
+	confined chan struct{}
 	// leave shuts the machine down in order.
 	leave context.CancelFunc
 	// saved says that the machine is in a snapshot as it is now.
@@ -43,7 +47,11 @@ func newServer(c Config, leave context.CancelFunc) (*server, error) {
 		return nil, fmt.Errorf("taking over %s: %w", SocketName, err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	s := &server{config: c, plan: c.Plan, files: c.Files, listener: l, leave: leave, changed: make(chan struct{})}
+	s := &server{config: c, plan: c.Plan, files: c.Files, listener: l, leave: leave, changed: make(chan struct{}), confined: make(chan struct{})}
+	if err := s.makeNetwork(); err != nil {
+		l.Close()
+		return nil, err
+	}
 	s.report = Report{State: vmm.StateStarting, Accel: c.Plan.Accel, WorkerPid: os.Getpid()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns.Add(1)
@@ -56,6 +64,9 @@ func (s *server) close() {
 	s.cancel()
 	s.listener.Close()
 	s.conns.Wait()
+	if s.network != nil {
+		s.network.Close()
+	}
 }
 
 // accept ends with the listener.
@@ -141,6 +152,9 @@ func (s *server) serve(c *net.UnixConn) {
 		return
 	case opDialer:
 		s.serveDialer(c, r.Port)
+		return
+	case opNetwork:
+		s.serveNetwork(c)
 		return
 	}
 	// A peer that goes away gives up its request.

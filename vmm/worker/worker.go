@@ -19,6 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -47,6 +49,9 @@ type Plan struct {
 	Disks []Disk `json:"disks"`
 	// Network says that a tap follows the disks.
 	Network bool `json:"network,omitempty"`
+	// Link is the network of a machine without a tap, whose stack is in its
+	// worker.
+	Link *Link `json:"link,omitempty"`
 	// Restore says that two more descriptors follow: state and memory.
 	Restore bool `json:"restore,omitempty"`
 	// ReadyTimeout is how long the guest may take to ring.
@@ -60,6 +65,23 @@ type Plan struct {
 	// Cgroup has descriptor numbers that the first stage leaves to the
 	// second.
 	Cgroup *Cgroup `json:"cgroup,omitempty"`
+}
+
+// Link has the addresses of a machine whose network is in its worker.
+type Link struct {
+	Guest   netip.Addr `json:"guest"`
+	Gateway netip.Addr `json:"gateway"`
+}
+
+// Network is the network of a machine in this process.
+type Network interface {
+	// NIC is what the machine's device is to be connected to, a stream of
+	// frames as vmm.Plan has it; the caller closes it.
+	NIC() *os.File
+	// Serve has what the guest wants opened by who is at the other end of a
+	// connection, until that or ctx ends.
+	Serve(ctx context.Context, c *net.UnixConn)
+	Close()
 }
 
 // Disk is a vmm.Disk without its descriptor.
@@ -131,6 +153,12 @@ type Config struct {
 	Files Files
 	// Driver starts the machine.
 	Driver vmm.Driver
+	// Network makes the network of a machine whose plan has a Link.
+	Network func(Link, *slog.Logger) (Network, error)
+	// Confine, if set, is called before such a network may get anything, and
+	// when the monitor runs: it takes from this process what only the start
+	// needed.
+	Confine func() error
 	// Shutdown asks a guest that runs to leave in order; nil if nobody can.
 	// It returns when the guest has agreed.
 	Shutdown func(ctx context.Context, m vmm.Machine) error
@@ -215,7 +243,28 @@ func (s *server) start(ctx context.Context) (vmm.Machine, error) {
 	if s.plan.Restore {
 		p.Restore = &vmm.Snapshot{State: s.files.State, Memory: s.files.Memory}
 	}
-	return s.config.Driver.Start(ctx, p)
+	if s.network == nil {
+		return s.config.Driver.Start(ctx, p)
+	}
+	p.NIC, p.Frames = s.network.NIC(), true
+	m, err := s.config.Driver.Start(ctx, p)
+	p.NIC.Close() // the monitor has its own: its end is that of the link
+	return m, errors.Join(err, s.confine(m, err))
+}
+
+// confine makes sure that a connection which the network gets is of no other
+// use to whoever takes this process over. A machine that it cannot be done for
+// does not live.
+func (s *server) confine(m vmm.Machine, failed error) error {
+	if failed != nil || s.config.Confine == nil {
+		return nil
+	}
+	if err := s.config.Confine(); err != nil {
+		s.pullPlug(m)
+		return fmt.Errorf("confining the worker: %w", err)
+	}
+	close(s.confined)
+	return nil
 }
 
 // notStarted says why there is no machine; a monitor that did not come up

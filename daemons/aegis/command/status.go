@@ -111,10 +111,13 @@ func frontText(st api.Status) string {
 }
 
 func networkText(st api.Status) string {
-	if st.NetworkNote == "" {
-		return st.Network
+	switch {
+	case st.NetworkNote != "":
+		return st.Network + ": " + printable(st.NetworkNote)
+	case st.NetworkWhy != "":
+		return st.Network + ", " + st.NetworkKind + " mode: " + printable(st.NetworkWhy)
 	}
-	return st.Network + ": " + printable(st.NetworkNote)
+	return st.Network
 }
 
 // countText lists the phases that have instances.

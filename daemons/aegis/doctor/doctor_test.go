@@ -103,7 +103,7 @@ func TestWhatIsMissingIsNamedWithItsRemedy(t *testing.T) {
 		{"no mkfs.ext4", without("mkfs"), "mkfs.ext4", Fail, "not found", "e2fsprogs"},
 		{"no initramfs", remove("share/guest/lean/initramfs.cpio"), "guest kernel", Fail, "no kernel with an initramfs", "make build"},
 		{"no base image", remove("share/base"), "base image", Warn, "--image", "make base-image"},
-		{"no tun", remove("dev/net/tun"), "tun", Warn, "no network", "modprobe tun"},
+		{"no tun", remove("dev/net/tun"), "tun", Warn, "no taps", "modprobe tun"},
 		{"no network", status(api.Status{Backend: "qemu", Accel: "kvm", Network: "none", NetworkNote: "CAP_NET_ADMIN is needed"}), "network", Warn, "none: CAP_NET_ADMIN", "as root"},
 		{"no cgroups", remove("sys/fs/cgroup"), "cgroups", Warn, "no limits", "cgroup2"},
 		{"no Landlock", lacks("Landlock"), "jail", Warn, "it lacks Landlock", "kernel with Landlock"},

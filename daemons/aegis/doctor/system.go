@@ -15,7 +15,7 @@ func (h Host) tun(context.Context) Finding {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return Finding{Level: Warn, Text: err.Error() + ": machines have no network", Remedy: "modprobe tun, or give this container the device"}
+		return Finding{Level: Warn, Text: err.Error() + ": machines have no taps, and networks in user mode with QEMU only", Remedy: "modprobe tun, or give this container the device"}
 	}
 	f.Close()
 	return ok("%s", path)
@@ -32,6 +32,9 @@ func (h Host) network(context.Context) Finding {
 			Level: Warn, Text: st.Network + ": " + st.NetworkNote,
 			Remedy: "run aegisd as root or as a service, on a kernel with nftables and /dev/net/tun, or start instances with --network none",
 		}
+	}
+	if st.NetworkWhy != "" {
+		return ok("%s, %s mode, in the machines' own jails: %s", st.Network, st.NetworkKind, st.NetworkWhy)
 	}
 	return ok("%s", st.Network)
 }

@@ -74,16 +74,19 @@ func (s *Service) networkOf(spec api.NetworkSpec) string {
 	return api.NetworkNAT
 }
 
-// networkStatus tells what network instances get, and what is wrong with it.
-func (s *Service) networkStatus(ctx context.Context) (network, note string) {
+// tellNetwork tells what network instances get, and what is wrong with it.
+func (s *Service) tellNetwork(ctx context.Context, st *api.Status) {
 	if s.Config.Network == nil {
-		return api.NetworkNone, s.Config.NoNetwork
+		st.Network, st.NetworkNote = api.NetworkNone, s.Config.NoNetwork
+		return
 	}
+	st.Network = api.NetworkNAT
 	support, err := s.Config.Network.Support(ctx)
 	if err != nil {
-		return api.NetworkNAT, err.Error()
+		st.NetworkNote = err.Error()
+		return
 	}
-	return api.NetworkNAT, support.Missing
+	st.NetworkNote, st.NetworkKind, st.NetworkWhy = support.Missing, support.Kind, support.Why
 }
 
 // admitNetwork refuses a network that this host cannot give.
@@ -114,13 +117,13 @@ func (o *owner) attach(b *boot) error {
 	return nil
 }
 
-// guestAddress is the address of a boot's guest, if it has one. Of a machine
-// that an earlier aegisd has started it is asked; without it a guest is reached
-// all the same.
+// guestAddress is where the host reaches a boot's guest, if it has a link to it.
+// Of a machine that an earlier aegisd has started it is asked; without it a
+// guest is reached all the same.
 func (s *Service) guestAddress(ctx context.Context, b *boot) netip.Addr {
 	switch {
 	case b.lease != nil:
-		return b.lease.Addr
+		return onHost(*b.lease)
 	case s.Config.Network == nil:
 		return netip.Addr{}
 	}
@@ -130,10 +133,19 @@ func (s *Service) guestAddress(ctx context.Context, b *boot) netip.Addr {
 	}
 	for _, l := range all {
 		if l.Machine == b.origin {
-			return l.Addr
+			return onHost(l)
 		}
 	}
 	return netip.Addr{}
+}
+
+// onHost is a guest's address where the host has a link to it. Without one it
+// would be somebody else's, or nobody's.
+func onHost(l netd.Lease) netip.Addr {
+	if l.Link == "" {
+		return netip.Addr{}
+	}
+	return l.Addr
 }
 
 // guestNetwork is what the guest is told of its network.

@@ -206,7 +206,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timings.CallTimeout)
 	defer cancel()
-	st.Network, st.NetworkNote = s.networkStatus(ctx)
+	s.tellNetwork(ctx, &st)
 	st.Front, st.FrontNote = s.frontStatus(ctx)
 	sup, err := s.Machines.Support(ctx)
 	if err != nil {
