@@ -96,10 +96,27 @@ func (r *Resolvers) concerns(name string) bool {
 func (r *Resolvers) refresh() {
 	for _, path := range links(r.file) {
 		_ = r.watch.Add(path) // it may not be there; its folder tells when it is
-		for dir := filepath.Dir(path); r.watch.Add(dir) != nil && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		for range maxLinks {
+			if !r.watchAbove(path) {
+				break
+			}
 		}
 	}
 	r.read()
+}
+
+// watchAbove watches the nearest folder of a path that is there, and tells
+// whether a nearer one has come before it did.
+func (r *Resolvers) watchAbove(path string) (again bool) {
+	dir, missing := filepath.Dir(path), ""
+	for r.watch.Add(dir) != nil && dir != filepath.Dir(dir) {
+		dir, missing = filepath.Dir(dir), dir
+	}
+	if missing == "" {
+		return false
+	}
+	_, err := os.Lstat(missing)
+	return err == nil
 }
 
 func (r *Resolvers) read() {
