@@ -35,7 +35,7 @@ func contract(t *testing.T, n netd.Network, withTaps bool) {
 		{"a lease is told as it was given", leases, false},
 		{"a tap is one while somebody holds it", taps, true},
 		{"a policy is changed and names are pinned", policies, false},
-		{"what is denied is told", denials, true},
+		{"what is denied is told", denials, false},
 		{"what is detached is gone", detach, false},
 	} {
 		if withTaps || !c.taps {
@@ -224,8 +224,9 @@ func denials(t *testing.T, _ *World, n netd.Network) {
 			g.Send(f)
 		}
 		g.Settle()
-		want := deniedTo(t, n, "m-2")
-		for late := time.After(2 * patience); !maps.Equal(heard, want); {
+		// A network may count a moment later than a guest sends.
+		counted := func() map[string]uint64 { return deniedTo(t, n, "m-2") }
+		for late := time.After(2 * patience); len(heard) == 0 || !maps.Equal(heard, counted()); {
 			select {
 			case d := <-told:
 				if d.Machine != "m-2" {
@@ -236,7 +237,7 @@ func denials(t *testing.T, _ *World, n netd.Network) {
 					heard[reason] += packets
 				}
 			case <-late:
-				t.Fatalf("after %s %v is told, %v was counted", what, heard, want)
+				t.Fatalf("after %s %v is told, %v was counted", what, heard, counted())
 			}
 		}
 	}

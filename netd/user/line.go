@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,8 +92,12 @@ func (l *line) answer() {
 		if err != nil || pace.Wait(l.ctx) != nil {
 			return
 		}
-		if q.Op == ask.Count {
+		switch q.Op {
+		case ask.Count:
 			l.counted(q)
+			continue
+		case ask.Denied:
+			l.denied(q)
 			continue
 		}
 		if !q.To.Addr().Is4() || q.Op != ask.Open && q.Op != ask.Check {
@@ -123,13 +128,13 @@ func (l *line) one(q ask.Question) {
 	}
 	if a.OK = verdict == policy.Allowed; !a.OK || q.Op == ask.Check {
 		if !a.OK {
-			m.counters.add(verdict, q.Size)
+			m.count(verdict, q.Size)
 		}
 		l.send(a)
 		return
 	}
 	opened := m.open(l.ctx, k, q)
-	m.counters.add(opened.count, q.Size)
+	m.count(opened.count, q.Size)
 	a.OK, a.Refused = opened.file != nil, opened.refused
 	if opened.file == nil {
 		l.send(a)
@@ -182,6 +187,23 @@ func (l *line) counters(ctx context.Context) []netd.Counter {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// count counts a packet, and has it told that it was dropped.
+func (m *machine) count(name string, bytes int) {
+	m.counters.add(name, bytes)
+	if name != policy.Allowed {
+		m.denied(name, 1)
+	}
+}
+
+// denied takes what the stack has dropped by itself, by names that it may use.
+func (l *line) denied(q ask.Question) {
+	for _, c := range q.Counters[:min(len(q.Counters), len(policy.WireCounters)+1)] {
+		if c.Name == policy.DropFlood || slices.Contains(policy.WireCounters, c.Name) {
+			l.machine.denied(c.Name, c.Packets)
+		}
+	}
 }
 
 func (l *line) counted(q ask.Question) {

@@ -27,6 +27,8 @@ type machine struct {
 	flows  map[*flow]struct{}
 	stack  *line // who asks now; nil when nobody does
 	closed bool
+
+	denials denials
 }
 
 // Files of a machine beside its record.
@@ -63,6 +65,7 @@ func (m *machine) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
+	m.tellDenials()
 	if m.stack != nil {
 		m.stack.conn.Close()
 	}

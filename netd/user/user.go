@@ -62,6 +62,7 @@ type Network struct {
 	machines map[string]*machine
 
 	gateways readers.Readers[[]netip.Addr]
+	denials  readers.Readers[netd.Denial]
 }
 
 var _ netd.Network = (*Network)(nil)
@@ -243,10 +244,9 @@ func (n *Network) Gateways(ctx context.Context) (<-chan []netip.Addr, error) {
 	return n.gateways.Follow(ctx, lease.Resolvers(n.leases())), nil
 }
 
-// Denials implements netd.Network: part of them is only counted by the stacks,
-// which nobody hears of until they are asked.
-func (n *Network) Denials(context.Context) (<-chan netd.Denial, error) {
-	return nil, api.Errorf(api.Unavailable, "a network in user mode counts denials and tells of none: aegis network show has the counters")
+// Denials implements netd.Network.
+func (n *Network) Denials(ctx context.Context) (<-chan netd.Denial, error) {
+	return n.denials.Follow(ctx), nil
 }
 
 // leases are those of all machines; the caller holds mu.

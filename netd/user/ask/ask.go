@@ -21,6 +21,9 @@ const (
 	Check Op = "check"
 	// Count asks the stack for its counters, which answers with the same ID.
 	Count Op = "count"
+	// Denied says what the stack has dropped by itself since it said so last.
+	// Nobody answers.
+	Denied Op = "denied"
 	// Recheck tells the stack to check all connections that it has: the policy
 	// is another one.
 	Recheck Op = "recheck"
@@ -42,7 +45,7 @@ type Question struct {
 	// Drop says that the packet can be dropped only, and asks for its name in
 	// the counters.
 	Drop bool `json:"drop,omitempty"`
-	// Counters answer Count.
+	// Counters answer Count, and are what Denied is about.
 	Counters []netd.Counter `json:"counters,omitempty"`
 }
 

@@ -58,12 +58,12 @@ func (s *Stack) linkEnded(err error) {
 // take deals with one frame, whose bytes are the caller's.
 func (s *Stack) take(b []byte) {
 	if len(b) < header.EthernetMinimumSize {
-		s.counters.add(policy.DropEtherType, len(b))
+		s.deny(policy.DropEtherType, len(b))
 		return
 	}
 	f := frame{b, s.config.Guest, s.config.Gateway}
 	if why := refusedBy(wire[:], f); why != "" {
-		s.counters.add(why, len(b))
+		s.deny(why, len(b))
 		return
 	}
 	if f.isARP() {

@@ -47,7 +47,7 @@ func (s *Stack) echo(to netip.Addr, ip header.IPv4) bool {
 	switch {
 	case s.ctx.Err() != nil:
 	case p == nil && !s.flows.enter():
-		s.counters.add(policy.DropFlood, len(ip))
+		s.deny(policy.DropFlood, len(ip))
 	case p == nil:
 		s.pings[key] = &ping{waiting: [][]byte{body}}
 		size := len(ip)

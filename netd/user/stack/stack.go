@@ -55,6 +55,7 @@ type Stack struct {
 	config   Config
 	client   ask.Client
 	counters counters
+	denials  denials
 	net      *stack.Stack
 	out      *channel.Endpoint
 
@@ -174,7 +175,7 @@ func (s *Stack) check(c *connection) {
 // refuse has a packet counted that goes no further.
 func (s *Stack) refuse(protocol uint8, to netip.AddrPort, size int) {
 	if !s.asking.enter() {
-		s.counters.add(policy.DropFlood, size)
+		s.deny(policy.DropFlood, size)
 		return
 	}
 	s.tasks.Go(func() {

@@ -38,7 +38,7 @@ type stream interface {
 func (s *Stack) connect(r *tcp.ForwarderRequest) {
 	to, size := destination(r.ID()), header.IPv4MinimumSize+header.TCPMinimumSize
 	if !s.connections.enter() {
-		s.counters.add(policy.DropFlood, size)
+		s.deny(policy.DropFlood, size)
 		r.Complete(false)
 		return
 	}
@@ -73,7 +73,7 @@ func (s *Stack) connect(r *tcp.ForwarderRequest) {
 // dial asks for what a guest wants. It is nil where there is none.
 func (s *Stack) dial(q ask.Question) (outside stream, refused bool) {
 	if !s.asking.enter() {
-		s.counters.add(policy.DropFlood, q.Size)
+		s.deny(policy.DropFlood, q.Size)
 		return nil, false
 	}
 	a, f, err := s.client.Ask(s.ctx, q)

@@ -20,7 +20,7 @@ import (
 func (s *Stack) datagram(r *udp.ForwarderRequest) bool {
 	size := header.IPv4MinimumSize + header.UDPMinimumSize
 	if !s.flows.enter() {
-		s.counters.add(policy.DropFlood, size)
+		s.deny(policy.DropFlood, size)
 		return true
 	}
 	var queue waiter.Queue
