@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/xfeldman/aegisvm/vmm"
 	"github.com/xfeldman/aegisvm/vmm/fake/program"
@@ -32,9 +33,7 @@ type Behaviour struct {
 
 // Driver starts fake machines. The zero value is ready for use.
 type Driver struct {
-	// Saves has machines that can be snapshotted. It is set before the first
-	// start.
-	Saves bool
+	saves atomic.Bool
 
 	mu        sync.Mutex // guards the fields below
 	frozen    map[string]*guest
@@ -63,6 +62,9 @@ func (d *Driver) Program(name string, p program.Program) {
 	d.programs[name] = p
 }
 
+// SetSaves says whether its machines can be snapshotted; they cannot at first.
+func (d *Driver) SetSaves(saves bool) { d.saves.Store(saves) }
+
 // Machine returns the machine of an id, nil if there was none.
 func (d *Driver) Machine(id string) *Machine {
 	d.mu.Lock()
@@ -78,7 +80,7 @@ func (d *Driver) Probe(context.Context) (vmm.Support, error) {
 	return vmm.Support{
 		Driver: "fake", Version: "1", Accel: "none",
 		Note:      "fake machines: programs are played by the daemon itself, for tests only",
-		Snapshots: d.Saves, Frames: true,
+		Snapshots: d.saves.Load(), Frames: true,
 	}, nil
 }
 
@@ -89,7 +91,7 @@ func (d *Driver) Start(_ context.Context, p vmm.Plan) (vmm.Machine, error) {
 	switch {
 	case d.behaviour.FailStart != nil:
 		return nil, fmt.Errorf("starting fake machine %q: %w", p.ID, d.behaviour.FailStart)
-	case p.Restore != nil && !d.Saves:
+	case p.Restore != nil && !d.saves.Load():
 		return nil, fmt.Errorf("restoring fake machine %q: %w", p.ID, vmm.ErrUnsupported)
 	}
 	programs := d.programs

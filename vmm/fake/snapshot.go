@@ -21,7 +21,7 @@ func (m *Machine) Snapshot(_ context.Context, s vmm.Snapshot) error {
 	switch {
 	case m.alive() != nil:
 		return fmt.Errorf("snapshotting: %w", vmm.ErrEnded)
-	case !m.driver.Saves:
+	case !m.driver.saves.Load():
 		return fmt.Errorf("snapshotting a fake machine: %w", vmm.ErrUnsupported)
 	case m.gate.isOpen():
 		return errors.New("snapshotting: the machine runs: pause it first")

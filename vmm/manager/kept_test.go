@@ -19,7 +19,8 @@ type shelf struct {
 }
 
 func newShelf(t *testing.T) *shelf {
-	d := &fake.Driver{Saves: true}
+	d := &fake.Driver{}
+	d.SetSaves(true)
 	t.Cleanup(d.Discard)
 	return &shelf{t, d, manager.Config{
 		Dir: t.TempDir(), Keep: t.TempDir(), Guest: managertest.Guest(t), Driver: d,

@@ -359,7 +359,9 @@ type hosted struct {
 }
 
 func newMachines(dir string) *machines {
-	return &machines{dir: dir, forgot: make(chan struct{}, 1), driver: fake.Driver{Saves: true}, saved: map[string]vmm.Saved{}, all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}, refused: make(chan struct{}, 1)}
+	m := &machines{dir: dir, forgot: make(chan struct{}, 1), saved: map[string]vmm.Saved{}, all: map[string]*hosted{}, watchers: map[chan vmm.Info]chan struct{}{}, refused: make(chan struct{}, 1)}
+	m.driver.SetSaves(true)
+	return m
 }
 
 func (m *machines) setDown(err error) {

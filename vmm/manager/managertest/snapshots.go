@@ -13,7 +13,7 @@ import (
 // paused starts a machine that can be saved and pauses it.
 func paused(t *testing.T, w World, id string) {
 	t.Helper()
-	w.Driver.Saves = true
+	w.Driver.SetSaves(true)
 	t.Cleanup(w.Driver.Discard)
 	_, err := w.Start(t.Context(), Spec(id))
 	must(t, err)
