@@ -86,7 +86,12 @@ func (o *owner) lend(l store.Lease) error {
 // without one.
 func (o *owner) lent() (until time.Time, reason string) {
 	l := o.rec.Status.Lease
-	if l.Until == nil || !o.svc.now().Before(*l.Until) || o.boot == nil && o.rec.Status.Phase != api.PhaseHibernated {
+	if l.Until == nil || !o.svc.now().Before(*l.Until) {
+		return time.Time{}, ""
+	}
+	switch o.rec.Status.Phase {
+	case api.PhaseStarting, api.PhaseRunning, api.PhasePaused, api.PhaseHibernated:
+	default: // it ended with the stop
 		return time.Time{}, ""
 	}
 	return *l.Until, cmp.Or(l.Reason, "a client gave no reason")
