@@ -241,16 +241,18 @@ func StrangerProbes() []Probe {
 	}
 }
 
-// NewProbed makes two guests of a network in a world: m-1, which probes, and
-// m-2.
+// NewProbed makes two guests of a network in a world: first m-1, which probes,
+// then m-2.
 func NewProbed(w *World, n netd.Network) *Probed {
 	w.T.Helper()
 	p := &Probed{World: w, N: n}
-	for machine, g := range map[string]**Guest{"m-1": &p.G, "m-2": &p.Other} {
+	join := func(machine string) *Guest {
 		_, err := n.Attach(w.T.Context(), machine, policy.Policy{})
 		must(w.T, err)
-		*g = plug(w.T, n, machine)
+		return plug(w.T, n, machine)
 	}
+	p.G = join("m-1")
+	p.Other = join("m-2")
 	return p
 }
 
