@@ -46,7 +46,14 @@ func BenchmarkNpm(b *testing.B) {
 		os.CopyFS(project, os.DirFS("testdata/project"))); err != nil {
 		b.Fatal(err)
 	}
-	install := exec.Command(npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", filepath.Join(folder, "cache"))
+	registry, err := exec.Command(npm, "config", "get", "registry").Output()
+	if err == nil { // a lock file may not tell where its packages are from
+		err = os.WriteFile(filepath.Join(project, ".npmrc"), append([]byte("registry="), registry...), 0o644)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	install := exec.Command(npm, "install", "--omit-lockfile-registry-resolved=false", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", filepath.Join(folder, "cache"))
 	install.Dir = project
 	if out, err := install.CombinedOutput(); err != nil {
 		b.Skipf("npm install: %v\n%s", err, out)

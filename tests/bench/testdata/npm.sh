@@ -5,7 +5,7 @@ cp -r /workspace/npm /workspace/cache /root/
 npm() { LD_LIBRARY_PATH=/tmp/programs /tmp/programs/ld.so /tmp/programs/node /root/npm/bin/npm-cli.js "$@"; }
 for where; do
 	mkdir -p "$where/project"
-	cp /workspace/project/package*.json "$where/project"
+	cp /workspace/project/package*.json /workspace/project/.npmrc "$where/project"
 done
 for _ in 1 2 3; do
 	for where; do
