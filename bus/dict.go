@@ -28,6 +28,33 @@ func ToDict(v any) (Dict, error) {
 	return object(plain), nil
 }
 
+// ToDicts is ToDict of a list, or the error with which that came. The list is
+// not nil, which has no type on the bus.
+func ToDicts[T any](all []T, err error) ([]Dict, error) {
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Dict, len(all))
+	for i, v := range all {
+		if list[i], err = ToDict(v); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// FromDicts reads a list, each part of it with read.
+func FromDicts[T any](list []Dict, read func(Dict) (T, error)) ([]T, error) {
+	all := make([]T, len(list))
+	for i, d := range list {
+		var err error
+		if all[i], err = read(d); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // FromDict reads a Dict into a structure and ignores what that lacks: for
 // answers, which a newer peer may have extended.
 func FromDict(d Dict, v any) error { return fromDict(d, v, false) }

@@ -69,13 +69,11 @@ func list[T any](ctx context.Context, c *Client, method string, args ...any) ([]
 	if err := c.call(ctx, method, args, &dicts); err != nil {
 		return nil, err
 	}
-	all := make([]T, len(dicts))
-	for i, d := range dicts {
-		if err := fromDict(d, &all[i]); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	return read[T](dicts)
+}
+
+func read[T any](dicts []bus.Dict) ([]T, error) {
+	return bus.FromDicts(dicts, func(d bus.Dict) (v T, err error) { return v, fromDict(d, &v) })
 }
 
 // Start implements api.Aegis.

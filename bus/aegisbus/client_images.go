@@ -119,13 +119,7 @@ func (c *Client) LoadImage(ctx context.Context, archive *os.File, name string) (
 	if err := c.call(ctx, "LoadImage", bus.Args{sent, name}, &all); err != nil {
 		return nil, err
 	}
-	images := make([]api.Image, len(all))
-	for i, d := range all {
-		if err := fromDict(d, &images[i]); err != nil {
-			return nil, err
-		}
-	}
-	return images, nil
+	return read[api.Image](all)
 }
 
 // SaveImage implements api.Aegis. A file is sent as it is.

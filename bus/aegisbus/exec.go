@@ -46,11 +46,7 @@ func (s *Server) exec(ctx context.Context, r *bus.Request, ref, text string) (id
 
 func (s *Server) listExecs(ctx context.Context, _ *bus.Request, ref string) ([]bus.Dict, error) {
 	all, err := s.aegis.Execs(ctx, ref)
-	dicts := make([]bus.Dict, len(all))
-	for i := 0; i < len(all) && err == nil; i++ {
-		dicts[i], err = bus.ToDict(all[i])
-	}
-	return dicts, err
+	return bus.ToDicts(all, err)
 }
 
 // decodeStrictly reads the JSON text of a spec and nothing after it.

@@ -16,7 +16,7 @@ func (s *Server) fileMethods() bus.Methods {
 		"ListWorkspaceFolder": func(ctx context.Context, r *bus.Request, ref, path string) (all []bus.Dict, err error) {
 			err = s.forCaller(ctx, r, func(ctx context.Context, who api.Caller) error {
 				entries, err := s.aegis.Tree(ctx, who, ref, path)
-				all, err = dicts(entries, err)
+				all, err = bus.ToDicts(entries, err)
 				return err
 			})
 			return all, err

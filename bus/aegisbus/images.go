@@ -18,7 +18,7 @@ func (s *Server) imageMethods() bus.Methods {
 	return bus.Methods{
 		"ListImages": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 			all, err := s.aegis.ListImages(ctx)
-			return dicts(all, err)
+			return bus.ToDicts(all, err)
 		},
 		"GetImage": func(ctx context.Context, _ *bus.Request, ref string) (bus.Dict, error) {
 			img, err := s.aegis.ImageInfo(ctx, ref)
@@ -34,7 +34,7 @@ func (s *Server) imageMethods() bus.Methods {
 		},
 		"PruneImages": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 			removed, err := s.aegis.PruneImages(ctx)
-			return dicts(removed, err)
+			return bus.ToDicts(removed, err)
 		},
 		"LoadImage": s.loadImage,
 		"SaveImage": s.saveImage,
@@ -85,7 +85,7 @@ func (s *Server) loadImage(ctx context.Context, r *bus.Request, archive dbus.Uni
 	}
 	defer cancel()
 	all, err := s.aegis.LoadImage(ctx, r.File(archive), name)
-	return dicts(all, err)
+	return bus.ToDicts(all, err)
 }
 
 func (s *Server) saveImage(ctx context.Context, r *bus.Request, refs []string, to dbus.UnixFD) error {

@@ -41,7 +41,7 @@ func (s *Server) setSecret(ctx context.Context, r *bus.Request, name string, val
 
 func (s *Server) listSecrets(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.aegis.Secrets(ctx)
-	return dicts(all, err)
+	return bus.ToDicts(all, err)
 }
 
 // readValue reads what a caller passed to its end. Pipes and sockets are given

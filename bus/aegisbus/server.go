@@ -125,7 +125,7 @@ func (s *Server) create(ctx context.Context, r *bus.Request, text string) (dbus.
 
 func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.aegis.List(ctx)
-	return dicts(all, err)
+	return bus.ToDicts(all, err)
 }
 
 // attach answers with the streams of an instance.
@@ -170,19 +170,6 @@ func dict(v any, err error) (bus.Dict, error) {
 		return nil, err
 	}
 	return bus.ToDict(v)
-}
-
-func dicts[T any](all []T, err error) ([]bus.Dict, error) {
-	if err != nil {
-		return nil, err
-	}
-	list := make([]bus.Dict, len(all))
-	for i, v := range all {
-		if list[i], err = bus.ToDict(v); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
 }
 
 func path(id string) dbus.ObjectPath { return bus.Child(bus.AegisPath, "instance", id) }

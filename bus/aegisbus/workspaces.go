@@ -12,7 +12,7 @@ func (s *Server) workspaceMethods() bus.Methods {
 	return bus.Methods{
 		"ListWorkspaces": func(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 			all, err := s.aegis.Workspaces(ctx)
-			return dicts(all, err)
+			return bus.ToDicts(all, err)
 		},
 		"RemoveWorkspace": func(ctx context.Context, r *bus.Request, name string) error {
 			who, err := r.Caller(ctx)
@@ -27,7 +27,7 @@ func (s *Server) workspaceMethods() bus.Methods {
 				return nil, err
 			}
 			all, err := s.aegis.PruneWorkspaces(ctx, who, dry)
-			return dicts(all, err)
+			return bus.ToDicts(all, err)
 		},
 	}
 }
@@ -44,15 +44,5 @@ func (c *Client) RemoveWorkspace(ctx context.Context, _ api.Caller, name string)
 
 // PruneWorkspaces implements api.Aegis. The caller is known to the server.
 func (c *Client) PruneWorkspaces(ctx context.Context, _ api.Caller, dryRun bool) ([]api.Workspace, error) {
-	var all []bus.Dict
-	if err := c.call(ctx, "PruneWorkspaces", bus.Args{dryRun}, &all); err != nil {
-		return nil, err
-	}
-	pruned := make([]api.Workspace, len(all))
-	for i, d := range all {
-		if err := fromDict(d, &pruned[i]); err != nil {
-			return nil, err
-		}
-	}
-	return pruned, nil
+	return list[api.Workspace](ctx, c, "PruneWorkspaces", dryRun)
 }

@@ -74,14 +74,10 @@ func fromDict[T any](d bus.Dict) (v T, err error) {
 }
 
 func fromDicts(dicts []bus.Dict, err error) ([]image.Info, error) {
-	all := make([]image.Info, len(dicts))
-	for i := 0; i < len(dicts) && err == nil; i++ {
-		all[i], err = fromDict[image.Info](dicts[i])
-	}
 	if err != nil {
 		return nil, err
 	}
-	return all, nil
+	return bus.FromDicts(dicts, fromDict[image.Info])
 }
 
 // sendable refuses what a string on the bus cannot be; sending it would cost

@@ -35,7 +35,7 @@ func (s *server) withLibrary(m bus.Methods) bus.Methods {
 		},
 		"Prune": func(ctx context.Context, _ *bus.Request, inUse []string) ([]bus.Dict, error) {
 			infos, err := s.store.Prune(ctx, inUse)
-			return dicts(infos, err)
+			return bus.ToDicts(infos, err)
 		},
 	})
 	return m
@@ -53,7 +53,7 @@ func (s *server) pull(ctx context.Context, r *bus.Request, ref, policy string, f
 func (s *server) load(ctx context.Context, r *bus.Request, archive dbus.UnixFD, name string, fd dbus.UnixFD) (all []bus.Dict, err error) {
 	err = during(ctx, r.File(fd), func(ctx context.Context, report func(image.Progress)) error {
 		infos, err := s.store.Load(ctx, r.File(archive), name, report)
-		all, err = dicts(infos, err)
+		all, err = bus.ToDicts(infos, err)
 		return err
 	})
 	return all, err

@@ -68,7 +68,7 @@ func (s *server) methods() bus.Methods {
 
 func (s *server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	images, err := s.store.List(ctx)
-	return dicts(images, err)
+	return bus.ToDicts(images, err)
 }
 
 func (s *server) prepare(ctx context.Context, r *bus.Request, ref string, fd dbus.UnixFD) (d bus.Dict, err error) {
@@ -101,14 +101,6 @@ func dict(v any, err error) (bus.Dict, error) {
 		return nil, err
 	}
 	return bus.ToDict(v)
-}
-
-func dicts(infos []image.Info, err error) ([]bus.Dict, error) {
-	all := make([]bus.Dict, len(infos))
-	for i := 0; i < len(infos) && err == nil; i++ {
-		all[i], err = bus.ToDict(infos[i])
-	}
-	return all, err
 }
 
 func session(f *os.File) (net.Conn, error) {

@@ -114,14 +114,7 @@ func (c *Client) List(ctx context.Context) ([]netd.Lease, error) {
 	if err := call(ctx, c.manager, "List", nil, &dicts); err != nil {
 		return nil, err
 	}
-	all := make([]netd.Lease, len(dicts))
-	for i, d := range dicts {
-		var err error
-		if all[i], err = read[netd.Lease](d); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	return bus.FromDicts(dicts, read[netd.Lease])
 }
 
 // Support implements netd.Network.

@@ -120,11 +120,7 @@ func (s *server) manager() bus.Methods {
 
 func (s *server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	leases, err := s.network.List(ctx)
-	all := make([]bus.Dict, len(leases))
-	for i := 0; i < len(leases) && err == nil; i++ {
-		all[i], err = bus.ToDict(leases[i])
-	}
-	return all, err
+	return bus.ToDicts(leases, err)
 }
 
 func (s *server) taps() bus.Methods {

@@ -67,14 +67,7 @@ func (c *Client) List(ctx context.Context) ([]router.Endpoint, error) {
 	if err := c.manager().Call(ctx, "List", nil, &all); err != nil {
 		return nil, err
 	}
-	out := make([]router.Endpoint, len(all))
-	for n, d := range all {
-		var err error
-		if out[n], err = endpoint(d); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return bus.FromDicts(all, endpoint)
 }
 
 // Front implements router.Router.

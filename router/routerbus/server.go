@@ -88,14 +88,5 @@ func (s *server) expose(ctx context.Context, _ *bus.Request, d bus.Dict) (bus.Di
 
 func (s *server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.router.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]bus.Dict, len(all))
-	for i, e := range all {
-		if list[i], err = bus.ToDict(e); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return bus.ToDicts(all, err)
 }

@@ -96,17 +96,6 @@ func info(d bus.Dict) (i vmm.Info, err error) {
 	return i, nil
 }
 
-func infos(all []bus.Dict) ([]vmm.Info, error) {
-	out := make([]vmm.Info, len(all))
-	for n, d := range all {
-		var err error
-		if out[n], err = info(d); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
 // plain makes an *api.Error of an error whose context ended, too.
 func plain(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -130,7 +119,7 @@ func (c *Client) List(ctx context.Context) ([]vmm.Info, error) {
 	if err := c.manager().Call(ctx, "List", nil, &all); err != nil {
 		return nil, plain(err)
 	}
-	return infos(all)
+	return bus.FromDicts(all, info)
 }
 
 // Connect dials a port of a machine's guest.
@@ -191,14 +180,7 @@ func (c *Client) Snapshots(ctx context.Context) ([]vmm.Saved, error) {
 	if err := c.manager().Call(ctx, "Snapshots", nil, &all); err != nil {
 		return nil, plain(err)
 	}
-	out := make([]vmm.Saved, len(all))
-	for n, d := range all {
-		var err error
-		if out[n], err = saved(d); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return bus.FromDicts(all, saved)
 }
 
 // RemoveSnapshot deletes a snapshot.

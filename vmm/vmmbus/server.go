@@ -156,22 +156,7 @@ func (s *Server) get(ctx context.Context, _ *bus.Request, id string) (bus.Dict, 
 
 func (s *Server) list(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.manager.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return dicts(all)
-}
-
-func dicts[T any](all []T) ([]bus.Dict, error) {
-	out := make([]bus.Dict, 0, len(all))
-	for _, i := range all {
-		d, err := bus.ToDict(i)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
+	return bus.ToDicts(all, err)
 }
 
 func (s *Server) watch(context.Context, *bus.Request) (uint64, []bus.Dict, error) {
@@ -181,7 +166,7 @@ func (s *Server) watch(context.Context, *bus.Request) (uint64, []bus.Dict, error
 	for _, x := range s.machines {
 		all = append(all, x.info)
 	}
-	d, err := dicts(all)
+	d, err := bus.ToDicts(all, nil)
 	return s.sequence, d, err
 }
 
@@ -203,10 +188,7 @@ func (s *Server) snapshot(ctx context.Context, _ *bus.Request, id, snapshot stri
 
 func (s *Server) snapshots(ctx context.Context, _ *bus.Request) ([]bus.Dict, error) {
 	all, err := s.manager.Snapshots(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return dicts(all)
+	return bus.ToDicts(all, err)
 }
 
 func (s *Server) support(ctx context.Context, _ *bus.Request) (bus.Dict, error) {

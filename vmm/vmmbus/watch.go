@@ -102,7 +102,7 @@ func (w *watch) catchUp(ctx context.Context) ([]vmm.Info, error) {
 	if err := w.client.manager().Call(ctx, "Watch", nil, &w.sequence, &all); err != nil {
 		return nil, err
 	}
-	list, err := infos(all)
+	list, err := bus.FromDicts(all, info)
 	if err != nil {
 		return nil, err
 	}
