@@ -11,7 +11,7 @@ import (
 
 	"github.com/xfeldman/aegisvm/netd/host"
 	"github.com/xfeldman/aegisvm/netd/nettest"
-	"github.com/xfeldman/aegisvm/netd/nft"
+	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
 // probed is where probes run.
@@ -72,7 +72,7 @@ func refreshed(set, name string, port int) func(*nettest.Probed) bool {
 		}
 		inet := &nftables.Table{Name: "aegis", Family: nftables.TableFamilyINet}
 		elements, err := c.GetSetElements(&nftables.Set{Table: inet, Name: set})
-		return err == nil && len(elements) == 1 && elements[0].Expires <= nft.PinLife && elements[0].Comment == name
+		return err == nil && len(elements) == 1 && elements[0].Expires <= policy.PinLife && elements[0].Comment == name
 	}
 }
 

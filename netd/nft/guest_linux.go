@@ -133,7 +133,7 @@ func (g Guest) pinRules(b *base) []rule {
 	pins, portPins := g.pinSet(b.inet), g.portPinSet(b.inet)
 	refresh := func(s *nftables.Set) expr.Any {
 		return &expr.Dynset{
-			SrcRegKey: 1, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: PinLife,
+			SrcRegKey: 1, SetName: s.Name, SetID: s.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: policy.PinLife,
 		}
 	}
 	established := state(expr.CtStateBitESTABLISHED)

@@ -10,18 +10,10 @@ import (
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
-// PinLife is the least time that a name's address stays open after it was
-// looked up, or used last: programs keep addresses for longer than they may.
-const PinLife = time.Hour
-
-// maxPinLife bounds what a name server may say.
-const maxPinLife = 24 * time.Hour
-
 // Pin opens the addresses that a name resolves to, as far as the policy of the
-// guest allows the name. Addresses that only a rule of their own opens are
-// left out, or whoever has the name could open them.
+// guest allows the name.
 func (t *Table) Pin(g Guest, name string, addrs []netip.Addr, ttl time.Duration) error {
-	pins, portPins := pinElements(g.Policy, name, addrs, min(max(ttl, PinLife), maxPinLife))
+	pins, portPins := pinElements(g.Policy.Pins(name, addrs), name, policy.PinTime(ttl))
 	if len(pins)+len(portPins) == 0 {
 		return nil
 	}
@@ -42,25 +34,17 @@ func (t *Table) Pin(g Guest, name string, addrs []netip.Addr, ttl time.Duration)
 	})
 }
 
-// pinElements are the elements that a name and its addresses make.
-func pinElements(p policy.Policy, name string, addrs []netip.Addr, ttl time.Duration) (pins, portPins []nftables.SetElement) {
-	for _, r := range p.Rules() {
-		if !r.Matches(name) {
+// pinElements are the elements of a name's addresses, with any port and with one.
+func pinElements(all []netip.AddrPort, name string, ttl time.Duration) (pins, portPins []nftables.SetElement) {
+	for _, at := range all {
+		b := at.Addr().As4()
+		e := nftables.SetElement{Key: b[:], Timeout: ttl, Comment: name}
+		if at.Port() == 0 {
+			pins = append(pins, e)
 			continue
 		}
-		for _, a := range addrs {
-			if !policy.Public(a) {
-				continue
-			}
-			b := a.As4()
-			e := nftables.SetElement{Key: b[:], Timeout: ttl, Comment: name}
-			if r.Port == 0 {
-				pins = append(pins, e)
-				continue
-			}
-			e.Key = append(append(e.Key, port16(r.Port)...), 0, 0)
-			portPins = append(portPins, e)
-		}
+		e.Key = append(append(e.Key, port16(at.Port())...), 0, 0)
+		portPins = append(portPins, e)
 	}
 	return unique(pins), unique(portPins)
 }

@@ -114,9 +114,11 @@ func (m *machine) setPolicy(p policy.Policy, records lease.Records) error {
 func (m *machine) pin(name string, addrs []netip.Addr, ttl time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.pins.add(m.given.Policy, name, addrs, time.Now().Add(min(max(ttl, pinLife), maxPinLife))) {
+	all := m.given.Policy.Pins(name, addrs)
+	if len(all) == 0 {
 		return nil
 	}
+	m.pins.add(name, all, time.Now().Add(policy.PinTime(ttl)))
 	return m.writePins()
 }
 

@@ -7,13 +7,8 @@ import (
 	"github.com/xfeldman/aegisvm/netd/policy"
 )
 
-// How long a name stays open after it was looked up, and how many addresses
-// of names there may be: as package nft has it.
-const (
-	pinLife    = time.Hour
-	maxPinLife = 24 * time.Hour
-	maxPins    = 4096
-)
+// maxPins is how many addresses of names there may be, as package nft has it.
+const maxPins = 4096
 
 // pin is one address of a name.
 type pin struct {
@@ -25,24 +20,12 @@ type pin struct {
 // that is over stays until there is no room.
 type pins map[netip.AddrPort]pin
 
-// add opens what the policy allows of a name, and tells whether there is
-// anything new. Addresses that only a rule of their own opens are left out, or
-// whoever has the name could open them.
-func (p pins) add(allowed policy.Policy, name string, addrs []netip.Addr, until time.Time) (added bool) {
-	for _, r := range allowed.Rules() {
-		if !r.Matches(name) {
-			continue
-		}
-		for _, a := range addrs {
-			if !policy.Public(a) {
-				continue
-			}
-			p.makeRoom()
-			p[netip.AddrPortFrom(a, r.Port)] = pin{name, until}
-			added = true
-		}
+// add opens addresses of a name.
+func (p pins) add(name string, all []netip.AddrPort, until time.Time) {
+	for _, at := range all {
+		p.makeRoom()
+		p[at] = pin{name, until}
 	}
-	return added
 }
 
 // makeRoom removes what is over, or else what will be first.
