@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/xfeldman/aegisvm/api"
 	"github.com/xfeldman/aegisvm/daemons/aegisd/store"
@@ -43,13 +40,12 @@ func (s *Service) Release(ctx context.Context, ref string) (api.Instance, error)
 const maxLeaseReason = 200
 
 func checkLease(l api.Lease) error {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
 	case l.TTLMS < 0 || l.TTLMS > api.LongestLease.Milliseconds():
 		return invalid("ttl_ms %d: expected 0 to %d, which is %v", l.TTLMS, api.LongestLease.Milliseconds(), api.LongestLease)
 	case len(l.Reason) > maxLeaseReason:
 		return invalid("reason of %d bytes is too long: at most %d are allowed", len(l.Reason), maxLeaseReason)
-	case !utf8.ValidString(l.Reason) || strings.ContainsFunc(l.Reason, unprintable):
+	case !printable(l.Reason):
 		return invalid("reason %q is no printable text", shorten(l.Reason))
 	}
 	return nil

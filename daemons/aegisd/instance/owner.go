@@ -58,14 +58,16 @@ type owner struct {
 	leases    map[*lease]struct{}
 	traffic   atomic.Int64 // connections to its ports; any goroutine's
 
+	idle    api.Idle // what the spec says of it, which stays as it was made
 	sleep   sleeper
 	thawing atomic.Bool  // it is being woken from disk, and has its memory already
 	calls   atomic.Int64 // of its guest, for clients, under way; any goroutine's
 }
 
 func (s *Service) newOwner(rec store.Record) *owner {
+	spec := withDefaults(rec.Spec)
 	o := &owner{
-		svc: s, id: rec.ID, rec: rec, spec: withDefaults(rec.Spec),
+		svc: s, id: rec.ID, rec: rec, spec: spec, idle: idlePolicy(spec.Idle),
 		mail: make(chan func()), gone: make(chan struct{}), log: s.Config.Logs.Log(rec.ID),
 	}
 	o.publish()

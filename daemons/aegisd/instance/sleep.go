@@ -141,19 +141,18 @@ func (o *owner) calling() (ended func()) {
 // sleepAfter is how long the instance is left alone in this phase before it
 // sleeps more deeply; false if it never does.
 func (o *owner) sleepAfter() (after time.Duration, ever bool) {
-	idle := o.idlePolicy()
 	switch o.sleep.phase {
 	case api.PhaseRunning:
-		return cmp.Or(idle.Pause, api.DefaultPause), idle.Pause != api.NeverIdle
+		return cmp.Or(o.idle.Pause, api.DefaultPause), o.idle.Pause != api.NeverIdle
 	case api.PhasePaused:
-		return cmp.Or(idle.Hibernate, api.DefaultHibernate), idle.Hibernate != api.NeverIdle
+		return cmp.Or(o.idle.Hibernate, api.DefaultHibernate), o.idle.Hibernate != api.NeverIdle
 	}
 	return 0, false
 }
 
-// idlePolicy is that of the spec, which was checked when it was made.
-func (o *owner) idlePolicy() api.Idle {
-	idle, err := o.spec.Idle.Parse()
+// idlePolicy is what a spec says, which was checked when it was made.
+func idlePolicy(p api.IdlePolicy) api.Idle {
+	idle, err := p.Parse()
 	if err != nil {
 		return api.Idle{Pause: api.NeverIdle}
 	}
@@ -180,7 +179,7 @@ func (o *owner) nextRung() (rung, time.Time) {
 		return rungHibernate, due
 	case spent:
 		return rungSpent, due
-	case s.seen == nil && !o.idlePolicy().LeasesOnly:
+	case s.seen == nil && !o.idle.LeasesOnly:
 		return rungLook, due.Add(-window(after))
 	case s.seen != nil:
 		return rungPause, later(due, s.seen.at.Add(window(after)))
@@ -194,10 +193,9 @@ func (o *owner) nextRung() (rung, time.Time) {
 func (o *owner) due(after time.Duration) (at time.Time, spent bool) {
 	s := &o.sleep
 	at = s.since.Add(after)
-	budget := o.idlePolicy().Budget
-	last := s.unused.Add(max(budget, after))
+	last := s.unused.Add(max(o.idle.Budget, after))
 	switch {
-	case budget == 0 || s.phase != api.PhaseRunning || !at.After(last):
+	case o.idle.Budget == 0 || s.phase != api.PhaseRunning || !at.After(last):
 		return at, false
 	case s.since.After(last): // it could not be done
 		return at, true

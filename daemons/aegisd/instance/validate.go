@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/xfeldman/aegisvm/api"
 )
@@ -106,7 +107,6 @@ func checkEnv(spec api.InstanceSpec) error {
 }
 
 func checkPlace(spec api.InstanceSpec) error {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	switch {
 	case spec.Workdir != "" && !path.IsAbs(spec.Workdir):
 		return invalid("workdir %q: expected an absolute path in the guest", shorten(spec.Workdir))
@@ -119,6 +119,11 @@ func checkPlace(spec api.InstanceSpec) error {
 	}
 	return nil
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// printable tells whether a text may be shown to people as it is.
+func printable(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable) }
 
 func (l Limits) checkSize(spec api.InstanceSpec) error {
 	cpus := min(maxVCPUs, l.CPUs)

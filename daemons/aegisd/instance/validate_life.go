@@ -4,9 +4,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/xfeldman/aegisvm/api"
 )
@@ -39,14 +36,13 @@ func checkLabels(spec api.InstanceSpec) error {
 	if n := len(spec.Labels); n > maxLabels {
 		return invalid("%d labels: at most %d are allowed", n, maxLabels)
 	}
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
 		switch v := spec.Labels[k]; {
 		case len(k) > maxLabelKey || !labelGrammar.MatchString(k):
 			return invalid("label %q: expected at most %d letters, digits, '.', '_', '/' and '-', beginning with a letter or digit", shorten(k), maxLabelKey)
 		case len(v) > maxLabelValue:
 			return invalid("label %s: its value of %d bytes is too long: at most %d are allowed", k, len(v), maxLabelValue)
-		case !utf8.ValidString(v) || strings.ContainsFunc(v, unprintable):
+		case !printable(v):
 			return invalid("label %s: its value %q is no printable text", k, shorten(v))
 		}
 	}
