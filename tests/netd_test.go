@@ -115,11 +115,7 @@ func TestGuestsAreKeptInWhileNetdIsDead(t *testing.T) {
 		if h.Name != "system" {
 			t.Skip("aegisd is netd here")
 		}
-		for _, name := range []string{"web", "job"} {
-			if got := aegis(t, h, nil, "instance", "start", "--name", name, "--", "sleep", "1000"); got.code != 0 {
-				t.Fatalf("starting %s: exit %d\n%s%s", name, got.code, got.stdout, got.stderr)
-			}
-		}
+		startGuests(t, h)
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		heard := followEvents(ctx, t, h)

@@ -128,6 +128,16 @@ func checkTries(t *testing.T, got result, tries []try) {
 	}
 }
 
+// startGuests starts web, which probes, and job, another guest.
+func startGuests(t *testing.T, h *testbed.Host) {
+	t.Helper()
+	for _, name := range []string{"web", "job"} {
+		if got := aegis(t, h, nil, "instance", "start", "--name", name, "--", "sleep", "1000"); got.code != 0 {
+			t.Fatalf("starting %s: exit %d\n%s%s", name, got.code, got.stdout, got.stderr)
+		}
+	}
+}
+
 func TestARealGuestIsKeptIn(t *testing.T) {
 	script, err := os.ReadFile("testdata/network.py")
 	if err != nil {
@@ -135,11 +145,7 @@ func TestARealGuestIsKeptIn(t *testing.T) {
 	}
 	inAWorld(t, func(t *testing.T, h *testbed.Host) {
 		before := inventory(t, h)
-		for _, name := range []string{"web", "job"} {
-			if got := aegis(t, h, nil, "instance", "start", "--name", name, "--", "sleep", "1000"); got.code != 0 {
-				t.Fatalf("starting %s: exit %d\n%s%s", name, got.code, got.stdout, got.stderr)
-			}
-		}
+		startGuests(t, h)
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		heard := followEvents(ctx, t, h)

@@ -30,15 +30,7 @@ type plugged struct {
 
 func open(t testing.TB, o user.Options) *plugged {
 	t.Helper()
-	if o.Dir == "" {
-		o.Dir = t.TempDir()
-	}
-	n, err := user.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	return &plugged{Network: n, t: t, stacks: map[string]*stack.Stack{}, decided: map[string]chan struct{}{}}
+	return &plugged{Network: openUser(t, o), t: t, stacks: map[string]*stack.Stack{}, decided: map[string]chan struct{}{}}
 }
 
 // headerSize is what comes before each frame on a tap, lengthSize on a link.

@@ -156,7 +156,7 @@ func hostPort(ports ...int) (p policy.Policy) {
 	return p
 }
 
-func openUser(t *testing.T, o user.Options) *user.Network {
+func openUser(t testing.TB, o user.Options) *user.Network {
 	t.Helper()
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
