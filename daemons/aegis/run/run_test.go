@@ -111,6 +111,13 @@ func TestRunTellsHowTheProgramEnded(t *testing.T) {
 			program: func(g *guest) { g.fail(api.Instance{ID: "inst-1", Phase: api.PhaseStopped, ExitCode: code(4)}) },
 		},
 		{
+			name: "a status that went with a machine that failed", code: 125,
+			err: "the machine went before all that the program wrote had come; the program had ended with exit code 4: the machine monitor died",
+			program: func(g *guest) {
+				g.fail(api.Instance{ID: "inst-1", Phase: api.PhaseFailed, ExitCode: code(4), LastError: "the machine monitor died"})
+			},
+		},
+		{
 			name: "a program that ran out of time and did not end", code: 124, err: "timed out after 2s", spec: api.InstanceSpec{TimeoutMS: 2000},
 			program: func(g *guest) {
 				g.fail(api.Instance{ID: "inst-1", Phase: api.PhaseStopped, ExitCode: code(124), LastError: "timed out after 2s"})

@@ -48,11 +48,14 @@ func (c *Client) explain(ctx context.Context, id string, held *hold) (int, error
 		return Failed, errors.New("the instance was deleted while its program ran")
 	case err != nil:
 		return Failed, fmt.Errorf("lost the program and aegisd with it: if its machine still runs, the next start of aegisd releases it: %w", err)
-	case in.ExitCode != nil && in.Phase != api.PhaseFailed:
-		if *in.ExitCode == exitTimedOut {
-			return exitTimedOut, reason(in.LastError)
+	case in.ExitCode != nil && in.Phase != api.PhaseFailed && *in.ExitCode == exitTimedOut:
+		return exitTimedOut, reason(in.LastError)
+	case in.ExitCode != nil:
+		err := fmt.Errorf("the machine went before all that the program wrote had come; the program had ended with exit code %d", *in.ExitCode)
+		if in.LastError != "" {
+			err = fmt.Errorf("%w: %s", err, in.LastError)
 		}
-		return Failed, fmt.Errorf("the machine went before all that the program wrote had come; the program had ended with exit code %d", *in.ExitCode)
+		return Failed, err
 	case in.LastError != "":
 		return Failed, errors.New(in.LastError)
 	case in.Phase == api.PhaseRunning:
